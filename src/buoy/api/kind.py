@@ -1,0 +1,81 @@
+"""How a kind is declared: once, in one place, everything the API server needs to serve it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from . import meta
+from .meta import Object
+from .resource import Resource
+from .status import FieldError
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of ``kubectl get``: *value* gives the cell. A *wide* one shows with ``-o wide`` only."""
+
+    name: str
+    value: Callable[[Object], Any]
+    type: Literal["string", "integer", "date"] = "string"
+    wide: bool = False
+    format: str = ""
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Where the ``scale`` subresource finds its numbers and its selector, as JSON paths."""
+
+    spec_replicas: str = ".spec.replicas"
+    status_replicas: str = ".status.replicas"
+    selector: str = ".spec.selector"
+
+
+def no_defaults(obj: Object) -> None:
+    """Nothing to fill in."""
+
+
+def no_errors(new: Object, old: Object | None) -> Sequence[FieldError]:
+    """Any object of the right shape will do."""
+    return ()
+
+
+def keep(new: Object, old: Object | None) -> None:
+    """Take what the user sends as it is."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A resource the API server serves.
+
+    *model* is the lightkube-models dataclass that gives shape, documentation and merge keys.
+    *default* fills unset fields in place. *prepare(new, old)* enforces, in place and before validation, what
+    a user may not set (status on create, immutable bookkeeping); old is None on create. *validate(new, old)*
+    returns the faults of a defaulted object. *has_status* gives it the ``status`` subresource;
+    *has_generation* makes ``metadata.generation`` count changes of anything but metadata and status.
+    """
+
+    resource: Resource
+    model: type
+    singular: str
+    short_names: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    columns: tuple[Column, ...] = ()
+    has_status: bool = False
+    has_generation: bool = False
+    scale: Scale | None = None
+    default: Callable[[Object], None] = no_defaults
+    prepare: Callable[[Object, Object | None], None] = keep
+    validate: Callable[[Object, Object | None], Sequence[FieldError]] = no_errors
+    validate_status: Callable[[Object, Object], Sequence[FieldError]] | None = None
+    selectable_fields: Mapping[str, Callable[[Object], str]] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.resource.kind
+
+
+NAME_COLUMN = Column("Name", meta.name, format="name")
+AGE_COLUMN = Column("Age", lambda obj: obj["metadata"].get("creationTimestamp", ""), type="date")
