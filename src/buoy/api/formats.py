@@ -1,0 +1,265 @@
+"""The syntax of names, keys and values: what Kubernetes says of a text that breaks it.
+
+Every function returns the faults as sentences, none if the text is good. The sentences and limits are those
+of k8s.io/apimachinery's ``util/validation`` and ``api/validate/content``.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable
+from functools import lru_cache
+
+Faults = tuple[str, ...]
+Check = Callable[[str], Faults]
+
+_LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+_SUBDOMAIN = rf"{_LABEL}(\.{_LABEL})*"
+_LABEL_1035 = "[a-z]([-a-z0-9]*[a-z0-9])?"
+_KEY = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]"
+_VALUE = f"({_KEY})?"
+_CONFIG_KEY = "[-._a-zA-Z0-9]+"
+_C_IDENTIFIER = "[A-Za-z_][A-Za-z0-9_]*"
+_HEADER = "[-A-Za-z0-9]+"
+_PERCENT = "[0-9]+%"
+
+_label_re = re.compile(_LABEL, re.ASCII).fullmatch
+_subdomain_re = re.compile(_SUBDOMAIN, re.ASCII).fullmatch
+_label_1035_re = re.compile(_LABEL_1035, re.ASCII).fullmatch
+_key_re = re.compile(_KEY, re.ASCII).fullmatch
+_value_re = re.compile(_VALUE, re.ASCII).fullmatch
+_config_key_re = re.compile(_CONFIG_KEY, re.ASCII).fullmatch
+_c_identifier_re = re.compile(_C_IDENTIFIER, re.ASCII).fullmatch
+_header_re = re.compile(_HEADER, re.ASCII).fullmatch
+_percent_re = re.compile(_PERCENT, re.ASCII).fullmatch
+_port_name_re = re.compile("[-a-z0-9]+", re.ASCII).fullmatch
+
+
+def _pattern_fault(sentence: str, pattern: str, *examples: str) -> str:
+    shown = "".join(("" if first else " or ") + f"'{example}', " for first, example in _marked(examples))
+    return f"{sentence} ({'e.g. ' if shown else ''}{shown}regex used for validation is '{pattern}')"
+
+
+def _marked(examples: tuple[str, ...]) -> list[tuple[bool, str]]:
+    return [(index == 0, example) for index, example in enumerate(examples)]
+
+
+def size(text: str) -> int:
+    """Length in bytes, as Go counts it."""
+    return len(text) if text.isascii() else len(text.encode())
+
+
+def longer_than(limit: int) -> str:
+    return f"must be no more than {limit} bytes"
+
+
+def between(low: int, high: int) -> str:
+    return f"must be between {low} and {high}, inclusive"
+
+
+@lru_cache(4096)
+def dns_label(text: str) -> Faults:
+    """RFC 1123 label."""
+    faults: list[str] = []
+    if size(text) > 63:
+        faults.append(longer_than(63))
+    if not _label_re(text):
+        if _subdomain_re(text):
+            faults.append("must not contain dots")
+        else:
+            faults.append(
+                _pattern_fault(
+                    "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', "
+                    "and must start and end with an alphanumeric character",
+                    _LABEL,
+                    "my-name",
+                    "123-abc",
+                )
+            )
+    return tuple(faults)
+
+
+@lru_cache(4096)
+def dns_subdomain(text: str) -> Faults:
+    """RFC 1123 subdomain."""
+    faults: list[str] = []
+    if size(text) > 253:
+        faults.append(longer_than(253))
+    if not _subdomain_re(text):
+        faults.append(
+            _pattern_fault(
+                "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, "
+                "'-' or '.', and must start and end with an alphanumeric character",
+                _SUBDOMAIN,
+                "example.com",
+            )
+        )
+    return tuple(faults)
+
+
+@lru_cache(4096)
+def dns_1035_label(text: str) -> Faults:
+    """RFC 1035 label: an RFC 1123 one that starts with a letter."""
+    faults: list[str] = []
+    if size(text) > 63:
+        faults.append(longer_than(63))
+    if not _label_1035_re(text):
+        faults.append(
+            _pattern_fault(
+                "a DNS-1035 label must consist of lower case alphanumeric characters or '-', "
+                "start with an alphabetic character, and end with an alphanumeric character",
+                _LABEL_1035,
+                "my-name",
+                "abc-123",
+            )
+        )
+    return tuple(faults)
+
+
+@lru_cache(4096)
+def label_key(text: str) -> Faults:
+    """A label key, also called a qualified name: ``[prefix/]name``."""
+    faults: list[str] = []
+    prefix, slash, name = text.rpartition("/")
+    sentence = (
+        "must consist of alphanumeric characters, '-', '_' or '.', "
+        "and must start and end with an alphanumeric character"
+    )
+    fault = _pattern_fault(sentence, _KEY, "MyName", "my.name", "123-abc")
+    if "/" in prefix:
+        return (
+            f"a valid label key {fault} with an optional DNS subdomain prefix and '/' "
+            "(e.g. 'example.com/MyName')",
+        )
+    if slash:
+        if not prefix:
+            faults.append("prefix part must be non-empty")
+        else:
+            faults.extend(f"prefix part {each}" for each in dns_subdomain(prefix))
+    if not name:
+        faults.append("name part must be non-empty")
+    elif size(name) > 63:
+        faults.append(f"name part {longer_than(63)}")
+    if not _key_re(name):
+        faults.append(f"name part {fault}")
+    return tuple(faults)
+
+
+@lru_cache(4096)
+def label_value(text: str) -> Faults:
+    faults: list[str] = []
+    if size(text) > 63:
+        faults.append(longer_than(63))
+    if not _value_re(text):
+        faults.append(
+            _pattern_fault(
+                "a valid label must be an empty string or consist of alphanumeric characters, "
+                "'-', '_' or '.', and must start and end with an alphanumeric character",
+                _VALUE,
+                "MyValue",
+                "my_value",
+                "12345",
+            )
+        )
+    return tuple(faults)
+
+
+def _no_parent_folder(text: str) -> Faults:
+    if text in (".", ".."):
+        return (f"must not be '{text}'",)
+    if text.startswith(".."):
+        return ("must not start with '..'",)
+    return ()
+
+
+@lru_cache(1024)
+def config_key(text: str) -> Faults:
+    """A key of a ConfigMap or Secret: a file name."""
+    faults: list[str] = []
+    if size(text) > 253:
+        faults.append(longer_than(253))
+    if not _config_key_re(text):
+        faults.append(
+            _pattern_fault(
+                "a valid config key must consist of alphanumeric characters, '-', '_' or '.'",
+                _CONFIG_KEY,
+                "key.name",
+                "KEY_NAME",
+                "key-name",
+            )
+        )
+    return (*faults, *_no_parent_folder(text))
+
+
+def environment_name(text: str) -> Faults:
+    """The name of an environment variable, by the relaxed rule that is the default since 1.32."""
+    if not text:
+        return ("environment variable name must be non-empty",)
+    if not text.isascii() or not text.isprintable() or "=" in text:
+        return (
+            "a valid environment variable name must consist only of printable ASCII characters "
+            "other than '='",
+        )
+    return ()
+
+
+def c_identifier(text: str) -> Faults:
+    if _c_identifier_re(text):
+        return ()
+    sentence = (
+        "a valid C identifier must start with alphabetic character or '_', "
+        "followed by a string of alphanumeric characters or '_'"
+    )
+    return (_pattern_fault(sentence, _C_IDENTIFIER, "my_name", "MY_NAME", "MyName"),)
+
+
+def http_header_name(text: str) -> Faults:
+    if _header_re(text):
+        return ()
+    sentence = "a valid HTTP header must consist of alphanumeric characters or '-'"
+    return (_pattern_fault(sentence, _HEADER, "X-Header-Name"),)
+
+
+def percent(text: str) -> Faults:
+    if _percent_re(text):
+        return ()
+    sentence = "a valid percent string must be a numeric string followed by an ending '%'"
+    return (_pattern_fault(sentence, _PERCENT, "1%", "93%"),)
+
+
+def port_number(port: int) -> Faults:
+    return () if 1 <= port <= 65535 else (between(1, 65535),)
+
+
+@lru_cache(1024)
+def port_name(text: str) -> Faults:
+    """IANA service name (RFC 6335), lower case only."""
+    faults: list[str] = []
+    if size(text) > 15:
+        faults.append(longer_than(15))
+    if not _port_name_re(text):
+        faults.append("must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)")
+    if not any("a" <= letter <= "z" for letter in text):
+        faults.append("must contain at least one letter (a-z)")
+    if "--" in text:
+        faults.append("must not contain consecutive hyphens")
+    if text.startswith("-") or text.endswith("-"):
+        faults.append("must not begin or end with a hyphen")
+    return tuple(faults)
+
+
+def ip_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The address, or None if it is none. A zone (``fe80::1%eth0``) is none."""
+    if "%" in text:
+        return None
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        return None
+
+
+def ip(text: str) -> Faults:
+    if ip_address(text) is not None:
+        return ()
+    return ("must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",)

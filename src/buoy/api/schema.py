@@ -1,0 +1,343 @@
+"""The shape of objects: what lightkube's dataclasses say, compiled into a tree that is quick to walk.
+
+`conform` is Kubernetes' typed decoding: it drops what no type knows, and says so; normalises nulls and
+quantities; and raises on a value of a wrong type, in the words of Go's JSON decoder.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import functools
+import sys
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from .meta import Object
+
+Base = Literal["struct", "map", "list", "string", "integer", "number", "boolean", "time", "quantity", "any"]
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """How a list or map is merged by patches: strategic's strategies and key, and apply's map keys."""
+
+    strategies: tuple[str, ...] = ()
+    key: str = ""
+    map_keys: tuple[str, ...] = ()
+
+    @property
+    def merges(self) -> bool:
+        return "merge" in self.strategies
+
+
+ATOMIC = Merge()
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field's type. *item* is the element's of a map or list; *struct* is set for structs."""
+
+    base: Base
+    go: str
+    struct: Struct | None = None
+    item: Field | None = None
+    merge: Merge = ATOMIC
+    int_or_string: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Struct:
+    """A type with named fields. *module* is lightkube's: ``core_v1``."""
+
+    name: str
+    module: str
+    model: type
+    fields: dict[str, Field]
+    required: frozenset[str]
+
+
+class TypeMismatch(Exception):
+    """A value that its type cannot hold; the text is that of Go's JSON decoder."""
+
+
+_PRIMITIVES: Mapping[Any, tuple[Base, str]] = {
+    str: ("string", "string"),
+    int: ("integer", "int32"),
+    float: ("number", "float64"),
+    bool: ("boolean", "bool"),
+    datetime.datetime: ("time", "v1.Time"),
+}
+
+_INT64 = frozenset(
+    "activeDeadlineSeconds deletionGracePeriodSeconds expirationSeconds fsGroup generation "
+    "observedGeneration runAsGroup runAsUser terminationGracePeriodSeconds tolerationSeconds "
+    "templateGeneration revision gracePeriodSeconds remainingItemCount timeoutSeconds limit".split()
+)
+
+
+@functools.cache
+def struct_of(model: type) -> Struct:
+    """The compiled shape of a lightkube dataclass; recursive types are tied through the cache."""
+    module = model.__module__.rpartition(".")[2]
+    struct = Struct(model.__name__, module, model, {}, frozenset())
+    _in_progress[model] = struct
+    namespace = vars(sys.modules[model.__module__])
+    required = []
+    for field in dataclasses.fields(model):
+        name = field.metadata.get("json", field.name) if field.metadata else field.name
+        hint = eval(field.type, namespace) if isinstance(field.type, str) else field.type  # noqa: S307
+        text = field.type if isinstance(field.type, str) else ""
+        struct.fields[name] = _field(hint, text, name, _MERGE.get((model.__name__, name), ATOMIC))
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            required.append(name)
+    struct.required = frozenset(required)
+    del _in_progress[model]
+    return struct
+
+
+_in_progress: dict[type, Struct] = {}
+
+
+def _field(hint: Any, text: str, name: str, merge: Merge = ATOMIC) -> Field:
+    origin = typing.get_origin(hint)
+    arguments = typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        kept = [argument for argument in arguments if argument is not type(None)]
+        if set(kept) == {int, str}:
+            return Field("any", "intstr.IntOrString", int_or_string=True)
+        return _field(kept[0], text, name, merge)
+    if origin is list:
+        item = _field(arguments[0], text, name)
+        return Field("list", f"[]{item.go}", item=item, merge=merge)
+    if origin is dict and arguments:
+        item = _field(arguments[1], text, name)
+        return Field("map", f"map[string]{item.go}", item=item, merge=merge)
+    if "Quantity" in text or (name in _QUANTITY_MAPS and hint is str):
+        return Field("quantity", "resource.Quantity")
+    if hint in _PRIMITIVES:
+        base, go = _PRIMITIVES[hint]
+        if base == "integer" and name in _INT64:
+            go = "int64"
+        if "MicroTime" in text:
+            go = "v1.MicroTime"
+        return Field(base, go)
+    if dataclasses.is_dataclass(hint):
+        assert isinstance(hint, type)
+        struct = _in_progress.get(hint) or struct_of(hint)
+        return Field("struct", f"{hint.__module__.rpartition('.')[2].rpartition('_')[2]}.{hint.__name__}",
+                     struct, merge=merge)
+    return Field("any", "interface {}")
+
+
+# lightkube writes a Quantity in a map as a plain str.
+_QUANTITY_MAPS = frozenset({"limits", "requests", "capacity", "allocatable", "allocatedResources", "overhead",
+                            "hard", "used", "default", "defaultRequest", "max", "min", "maxLimitRequestRatio"})
+
+
+Unknown = list[str]
+_Path = tuple[Any, Any]
+_ROOT: _Path = (None, "")
+
+
+def conform(obj: Object, struct: Struct) -> Unknown:
+    """Fit *obj* to its type in place; the paths of the unknown fields that were dropped.
+
+    Raises TypeMismatch.
+    """
+    unknown: Unknown = []
+    _conform_struct(obj, struct, _ROOT, unknown)
+    return unknown
+
+
+def _conform_struct(obj: Object, struct: Struct, path: _Path, unknown: Unknown) -> None:
+    fields = struct.fields
+    drop = None
+    for name, value in obj.items():
+        field = fields.get(name)
+        if field is None:
+            unknown.append(_show((path, name)))
+        elif value is not None:
+            base = field.base
+            if base == "string":
+                if value.__class__ is str:
+                    continue
+                raise _mismatch(value, field, struct, (path, name))
+            if base == "integer":
+                if value.__class__ is int:
+                    continue
+                raise _mismatch(value, field, struct, (path, name))
+            replaced = _conform(value, field, struct, (path, name), unknown)
+            if replaced is not value:
+                obj[name] = replaced
+            continue
+        if drop is None:
+            drop = [name]
+        else:
+            drop.append(name)
+    if drop is not None:
+        for name in drop:
+            del obj[name]
+
+
+_ZERO: Mapping[str, Any] = {"string": "", "integer": 0, "number": 0, "boolean": False, "quantity": "0"}
+
+
+def _conform(value: Any, field: Field, parent: Struct, path: _Path, unknown: Unknown) -> Any:
+    base = field.base
+    if base == "struct":
+        assert field.struct is not None
+        if value.__class__ is not dict:
+            raise _mismatch(value, field, parent, path)
+        _conform_struct(value, field.struct, path, unknown)
+    elif base == "list":
+        item = field.item
+        assert item is not None
+        if value.__class__ is not list:
+            raise _mismatch(value, field, parent, path)
+        for index, element in enumerate(value):
+            if element is None:
+                value[index] = {} if item.base == "struct" else _ZERO.get(item.base)
+            elif item.base == "string" and element.__class__ is str:
+                continue
+            else:
+                value[index] = _conform(element, item, parent, (path, index), unknown)
+    elif base == "map":
+        item = field.item
+        assert item is not None
+        if value.__class__ is not dict:
+            raise _mismatch(value, field, parent, path)
+        for key, element in value.items():
+            if element is None:
+                value[key] = _ZERO.get(item.base)
+            elif item.base == "string" and element.__class__ is str:
+                continue
+            else:
+                value[key] = _conform(element, item, parent, (path, key), unknown)
+    elif base == "boolean":
+        if value is not True and value is not False:
+            raise _mismatch(value, field, parent, path)
+    elif base == "quantity":
+        if value.__class__ is str:
+            return value
+        if value.__class__ is int or value.__class__ is float:
+            return f"{value:g}" if value.__class__ is float else str(value)
+        raise _mismatch(value, field, parent, path)
+    elif base == "time":
+        _check_time(value, field, parent, path)
+    elif base == "number":
+        if value.__class__ not in (int, float):
+            raise _mismatch(value, field, parent, path)
+    elif base == "any":
+        if field.int_or_string and value.__class__ not in (int, str):
+            raise _mismatch(value, field, parent, path)
+    elif base == "string":
+        if value.__class__ is not str:
+            raise _mismatch(value, field, parent, path)
+    elif value.__class__ is not int:
+        raise _mismatch(value, field, parent, path)
+    return value
+
+
+def _check_time(value: Any, field: Field, parent: Struct, path: _Path) -> None:
+    if value.__class__ is not str:
+        raise _mismatch(value, field, parent, path)
+    if not value:
+        return
+    try:
+        moment = datetime.datetime.fromisoformat(value)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None or "T" not in value:
+        layout = "2006-01-02T15:04:05.000000Z07:00" if field.go == "v1.MicroTime" else "2006-01-02T15:04:05Z07:00"
+        raise TypeMismatch(
+            f'parsing time "{value}" as "{layout}": cannot parse "{value}" as "2006"'
+        )
+
+
+_JSON_WORD: Mapping[type, str] = {str: "string", bool: "bool", int: "number", float: "number",
+                                  dict: "object", list: "array"}
+
+
+def _mismatch(value: Any, field: Field, parent: Struct, path: _Path) -> TypeMismatch:
+    word = _JSON_WORD[value.__class__]
+    if value.__class__ is float or (word == "number" and field.go not in ("string", "bool")):
+        word = f"number {value}"
+    names = []
+    step: _Path | None = path
+    while step is not None and step is not _ROOT:
+        if isinstance(step[1], str):
+            names.append(step[1])
+        step = step[0]
+    where = ".".join(reversed(names))
+    return TypeMismatch(
+        f"json: cannot unmarshal {word} into Go struct field {parent.name}.{where} of type {field.go}"
+    )
+
+
+def _show(path: _Path) -> str:
+    parts: list[str] = []
+    step: _Path | None = path
+    while step is not None and step is not _ROOT:
+        parts.append(f"[{step[1]}]" if isinstance(step[1], int) else f".{step[1]}")
+        step = step[0]
+    return "".join(reversed(parts)).lstrip(".")
+
+
+def _by(*keys: str) -> Merge:
+    return Merge(("merge",), keys[0], keys)
+
+
+_CONDITIONS = _by("type")
+_SET = Merge(("merge",))
+
+# The patchStrategy, patchMergeKey and listMapKey tags of k8s.io/api's types; lightkube leaves them out.
+_MERGE: Mapping[tuple[str, str], Merge] = {
+    ("ObjectMeta", "ownerReferences"): _by("uid"),
+    ("ObjectMeta", "finalizers"): _SET,
+    ("PodSpec", "containers"): _by("name"),
+    ("PodSpec", "initContainers"): _by("name"),
+    ("PodSpec", "ephemeralContainers"): _by("name"),
+    ("PodSpec", "imagePullSecrets"): _by("name"),
+    ("PodSpec", "hostAliases"): _by("ip"),
+    ("PodSpec", "schedulingGates"): _by("name"),
+    ("PodSpec", "topologySpreadConstraints"): _by("topologyKey", "whenUnsatisfiable"),
+    ("PodSpec", "volumes"): Merge(("merge", "retainKeys"), "name", ("name",)),
+    ("PodSpec", "resourceClaims"): Merge(("merge", "retainKeys"), "name", ("name",)),
+    ("PodStatus", "conditions"): _CONDITIONS,
+    ("PodStatus", "podIPs"): _by("ip"),
+    ("PodStatus", "hostIPs"): _by("ip"),
+    ("PodStatus", "resourceClaimStatuses"): Merge(("merge", "retainKeys"), "name", ("name",)),
+    ("ServiceSpec", "ports"): _by("port", "protocol"),
+    ("ServiceStatus", "conditions"): _CONDITIONS,
+    ("ServiceAccount", "secrets"): _by("name"),
+    ("NodeSpec", "podCIDRs"): _SET,
+    ("NodeStatus", "conditions"): _CONDITIONS,
+    ("NodeStatus", "addresses"): _by("type"),
+    ("NamespaceStatus", "conditions"): _CONDITIONS,
+    ("DeploymentSpec", "strategy"): Merge(("retainKeys",)),
+    ("DeploymentStatus", "conditions"): _CONDITIONS,
+    ("ReplicaSetStatus", "conditions"): _CONDITIONS,
+    ("StatefulSetStatus", "conditions"): _CONDITIONS,
+    ("DaemonSetStatus", "conditions"): _CONDITIONS,
+    ("JobStatus", "conditions"): _CONDITIONS,
+    ("ReplicationControllerStatus", "conditions"): _CONDITIONS,
+    ("PersistentVolumeClaimStatus", "conditions"): _CONDITIONS,
+    ("PodDisruptionBudgetStatus", "conditions"): _CONDITIONS,
+    ("PodDisruptionBudgetSpec", "selector"): Merge(("replace",)),
+    ("ServiceCIDRStatus", "conditions"): _CONDITIONS,
+    ("CustomResourceDefinitionStatus", "conditions"): Merge((), "", ("type",)),
+    **{
+        (container, field): merge
+        for container in ("Container", "EphemeralContainer")
+        for field, merge in {
+            "env": _by("name"),
+            "ports": _by("containerPort", "protocol"),
+            "volumeMounts": _by("mountPath"),
+            "volumeDevices": _by("devicePath"),
+        }.items()
+    },
+}
