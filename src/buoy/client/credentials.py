@@ -17,7 +17,7 @@ _PLUGIN_SECONDS = 60.0
 
 
 class Credential(NamedTuple):
-    """What is presented to the server: a bearer token, a client certificate with its key (PEM), both or none."""
+    """What is shown to the server: a bearer token, a client certificate with its key (PEM), both or none."""
 
     token: str = ""
     certificate: str = ""

@@ -107,13 +107,14 @@ async def lead(
 ) -> None:
     """Wait to become the leader named by the Lease *name*, then run *run* while renewing it.
 
-    Returns when *run* does, and releases the Lease then, as it does on cancellation. Raises LeadershipLost, with
-    *run* cancelled, if the Lease could not be renewed for *renew_deadline* seconds; *identity* must be unique.
+    Returns when *run* does, and releases the Lease then, as it does on cancellation. Raises LeadershipLost,
+    with *run* cancelled, if the Lease could not be renewed for *renew_deadline* seconds. *identity* must be
+    unique among the candidates. All times are in seconds.
     """
     if not lease_duration > renew_deadline > retry_period > 0:
         raise ValueError("lease_duration > renew_deadline > retry_period > 0 must hold")
     lease = _Lease(client, name, identity, namespace, lease_duration)
-    while not await _try(lease, renew_deadline):
+    while not await _try(lease, renew_deadline):  # noqa: ASYNC110 - what changes is on the server
         await asyncio.sleep(retry_period)
     log.info("%s leads as %s/%s", identity, namespace, name)
     work = asyncio.ensure_future(run())

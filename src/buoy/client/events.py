@@ -54,7 +54,7 @@ class _Bucket:
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """What to do about one event: create *event*, or, if *patch*, raise the count of an older one of its name."""
+    """What to do about one event: create *event*, or apply *patch* to the older one of its name."""
 
     event: Object
     patch: Object | None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -35,6 +35,7 @@ _PATCH_TYPES = {
 }
 
 Params = Mapping[str, str]
+Patch = Object | list[Object]
 
 
 class ConnectionFailed(ConnectionError):
@@ -175,7 +176,7 @@ class Client:
         resource: Resource,
         name: str,
         namespace: str,
-        patch: Object | list[Object],
+        patch: Patch,
         *,
         type: Literal["merge", "json", "strategic"] = "merge",
         subresource: str = "",
@@ -197,8 +198,8 @@ class Client:
     ) -> Object:
         """Ask for the object's deletion, only of that *uid* and at that *resource_version* if given.
 
-        *propagation* is Background, Foreground or Orphan; *grace_period* is in seconds. Gives the object as it
-        then is, or a Status.
+        *propagation* is Background, Foreground or Orphan; *grace_period* is in seconds. Gives the object as
+        it then is, or a Status.
         """
         options: Object = {"apiVersion": "v1", "kind": "DeleteOptions"}
         if preconditions := _params(uid=uid, resourceVersion=resource_version):
@@ -275,11 +276,11 @@ class Client:
         field_selector: str = "",
         resource_version: str = "",
         bookmarks: bool = False,
-    ) -> AsyncIterator[tuple[str, Object]]:
+    ) -> AsyncGenerator[tuple[str, Object], None]:
         """The changes after *resource_version*: ``("ADDED" | "MODIFIED" | "DELETED", object)``.
 
-        With *bookmarks* also ``("BOOKMARK", object)``, whose only content is its resourceVersion. Ends when the
-        server ends it, after some minutes; raises StatusError (410: list again) and ConnectionFailed.
+        With *bookmarks* also ``("BOOKMARK", object)``, whose only content is its resourceVersion. Ends when
+        the server ends it, after some minutes; raises StatusError (410: list again) and ConnectionFailed.
         """
         seconds = random.randint(*_WATCH_SECONDS)  # noqa: S311
         params = _params(

@@ -40,9 +40,9 @@ class _Index:
 
 
 class Informer:
-    """All objects of *resource* (in *namespace*, matching the selectors), in memory, keyed ``namespace/name``.
+    """All objects of *resource*, in *namespace* and matching the selectors if given, in memory.
 
-    The objects are shared: never change one. ``metadata.managedFields`` is left out.
+    Keys are ``namespace/name``. The objects are shared: never change one. ``metadata.managedFields`` is left out.
     """
 
     def __init__(
@@ -125,11 +125,21 @@ class Informer:
                         version = obj["metadata"]["resourceVersion"]
                         delay = 0.0
             except StatusError as error:
-                log.info("%s: %s", self._resource.plural, error)
+                log.log(
+                    logging.INFO if error.code == 410 else logging.WARNING,
+                    "%s: %s",
+                    self._resource.plural,
+                    error,
+                )
                 if error.code not in (429, 500, 502, 503):
                     version = ""  # 410, or a version that the server has never heard of
             except OSError as error:
-                log.info("%s: %s", self._resource.plural, error)
+                log.log(
+                    logging.DEBUG if delay else logging.WARNING,  # once an outage
+                    "%s: %s; reconnecting",
+                    self._resource.plural,
+                    error,
+                )
             if delay:
                 await asyncio.sleep(delay * random.uniform(0.75, 1.25))  # noqa: S311
             delay = min(max(2 * delay, _FIRST_DELAY), _LONGEST_DELAY)

@@ -24,7 +24,10 @@ class KubeconfigError(ValueError):
 
 @dataclass(frozen=True)
 class Access:
-    """How to reach one API server. *server* is a URL without a trailing slash; *ca* is PEM, "" for the system's."""
+    """How to reach one API server.
+
+    *server* is a URL without a trailing slash; *ca* is PEM, "" for the system's own.
+    """
 
     server: str
     credentials: CredentialSource
