@@ -42,7 +42,8 @@ class _Index:
 class Informer:
     """All objects of *resource*, in *namespace* and matching the selectors if given, in memory.
 
-    Keys are ``namespace/name``. The objects are shared: never change one. ``metadata.managedFields`` is left out.
+    Keys are ``namespace/name``. The objects are shared: never change one. They come without
+    ``metadata.managedFields``.
     """
 
     def __init__(
