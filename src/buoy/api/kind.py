@@ -33,6 +33,15 @@ class Scale:
     selector: str = ".spec.selector"
 
 
+@dataclass(frozen=True, slots=True)
+class View:
+    """A kind without a store of its own: the objects of another resource, converted on the way in and out."""
+
+    of: Resource
+    show: Callable[[Object], Object]
+    store: Callable[[Object], Object]
+
+
 def no_defaults(obj: Object) -> None:
     """Nothing to fill in."""
 
@@ -54,7 +63,8 @@ class Kind:
     *default* fills unset fields in place. *prepare(new, old)* enforces, in place and before validation, what
     a user may not set (status on create, immutable bookkeeping); old is None on create. *validate(new, old)*
     returns the faults of a defaulted object. *has_status* gives it the ``status`` subresource;
-    *has_generation* makes ``metadata.generation`` count changes of anything but metadata and status.
+    *has_generation* makes ``metadata.generation`` count changes of anything but metadata and status. *view*
+    says that the objects are another resource's; the functions here then see the converted ones.
     """
 
     resource: Resource
@@ -65,6 +75,7 @@ class Kind:
     columns: tuple[Column, ...] = ()
     has_status: bool = False
     has_generation: bool = False
+    view: View | None = None
     scale: Scale | None = None
     default: Callable[[Object], None] = no_defaults
     prepare: Callable[[Object, Object | None], None] = keep

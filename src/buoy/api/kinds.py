@@ -1,0 +1,40 @@
+"""Every kind that Buoy serves."""
+
+from .apps import CONTROLLER_REVISION, DAEMON_SET, DEPLOYMENT, REPLICA_SET, STATEFUL_SET
+from .batch import JOB
+from .config import CONFIG_MAP, SECRET
+from .coordination import LEASE
+from .endpoints import ENDPOINT_SLICE, ENDPOINTS_KIND
+from .event import CORE_EVENT, EVENT
+from .kind import Kind
+from .namespace import NAMESPACE
+from .node import NODE
+from .pod import POD
+from .rbac import CLUSTER_ROLE, CLUSTER_ROLE_BINDING, ROLE, ROLE_BINDING
+from .service import SERVICE
+from .serviceaccount import SERVICE_ACCOUNT
+
+KINDS: tuple[Kind, ...] = (
+    NAMESPACE,
+    NODE,
+    POD,
+    SERVICE,
+    ENDPOINTS_KIND,
+    CONFIG_MAP,
+    SECRET,
+    SERVICE_ACCOUNT,
+    CORE_EVENT,
+    EVENT,
+    LEASE,
+    DEPLOYMENT,
+    REPLICA_SET,
+    STATEFUL_SET,
+    DAEMON_SET,
+    CONTROLLER_REVISION,
+    JOB,
+    ENDPOINT_SLICE,
+    ROLE,
+    CLUSTER_ROLE,
+    ROLE_BINDING,
+    CLUSTER_ROLE_BINDING,
+)
