@@ -9,8 +9,11 @@ from .interface import (
     Page,
     Record,
     RevisionConflict,
+    StorageFailed,
     Store,
+    Watch,
 )
+from .sqlite import SqliteStore
 
 __all__ = [
     "Compacted",
@@ -21,5 +24,8 @@ __all__ = [
     "Page",
     "Record",
     "RevisionConflict",
+    "SqliteStore",
+    "StorageFailed",
     "Store",
+    "Watch",
 ]

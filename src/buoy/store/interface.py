@@ -1,12 +1,13 @@
 """The storage interface: a revisioned key-value store with watch, the part of etcd that Kubernetes uses.
 
 Keys are paths such as ``/pods/default/web-1``; values are opaque bytes. One counter, the revision, numbers
-every write in the store; it never goes back, also not over a restart. A write that has returned is on disk.
+every write in the store; it never goes back, also not over a restart, and an empty store is at revision 1.
+A write that has returned is on disk, and nothing is shown to any reader before it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
@@ -49,6 +50,10 @@ class FutureRevision(Exception):
     """The revision asked for has not been reached; the argument is the current revision."""
 
 
+class StorageFailed(OSError):
+    """The disk (or the database behind it) refused: the write was not done. Reading goes on."""
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
     """A consistent list: *records* in key order, all as of *revision*; *more* if the limit cut it short."""
@@ -57,6 +62,23 @@ class Page:
     revision: int
     more: bool
     remaining: int
+
+
+class Watch(Protocol):
+    """Batches of events, in order, without gaps; for one reader, who closes it."""
+
+    @property
+    def revision(self) -> int:
+        """Every event up to this revision has been given to the reader."""
+        ...
+
+    def __aiter__(self) -> Watch: ...
+
+    async def __anext__(self) -> Sequence[Event]:
+        """The next events, at least one. Raises Compacted if the reader fell behind what is kept."""
+        ...
+
+    async def aclose(self) -> None: ...
 
 
 class Store(Protocol):
@@ -68,18 +90,21 @@ class Store(Protocol):
         ...
 
     async def create(self, key: str, value: bytes) -> int:
-        """Write a new key; its revision. Raises KeyExists."""
+        """Write a new key; its revision. Raises KeyExists, StorageFailed."""
         ...
 
     async def update(self, key: str, value: bytes, expected_revision: int) -> int:
         """Replace the value if the key is at *expected_revision*; the new revision.
 
-        Raises KeyNotFound, RevisionConflict.
+        Raises KeyNotFound, RevisionConflict, StorageFailed.
         """
         ...
 
     async def delete(self, key: str, expected_revision: int | None = None) -> int:
-        """Remove the key; the revision of the deletion. Raises KeyNotFound, RevisionConflict."""
+        """Remove the key; the revision of the deletion.
+
+        Raises KeyNotFound, RevisionConflict, StorageFailed.
+        """
         ...
 
     async def get(self, key: str) -> Record | None:
@@ -97,15 +122,12 @@ class Store(Protocol):
         """
         ...
 
-    def watch(self, prefix: str, revision: int) -> AsyncIterator[Sequence[Event]]:
-        """Batches of events under *prefix* with a revision greater than *revision*, in order, without gaps.
-
-        Raises Compacted, at once or later if the reader falls behind what is kept.
-        """
+    def watch(self, prefix: str, revision: int) -> Watch:
+        """The events under *prefix* after *revision*. Raises Compacted, FutureRevision."""
         ...
 
     async def compact(self, revision: int) -> None:
-        """Forget the history before *revision*."""
+        """Forget what was before *revision*; the records as of then remain. Raises FutureRevision."""
         ...
 
     async def close(self) -> None: ...
