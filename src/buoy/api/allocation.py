@@ -1,7 +1,8 @@
 """Which addresses and ports are taken: cluster IPs and node ports, each used once.
 
-Only the bookkeeping, in memory; the API server keeps it in step with the Services that it stores and rebuilds
-it from them when it starts. Nothing here waits, so callers on one event loop cannot get into each other's way.
+Only the bookkeeping, in memory; the API server keeps it in step with the Services that it stores, and
+rebuilds it from them when it starts. Nothing here waits, so callers on one event loop cannot get into each
+other's way.
 
 Free ones are picked at random from the upper, dynamic band, and from the lower band only once that is full:
 the lower band is left to those who ask for a particular address (KEP-3070) or port (KEP-3668).
@@ -199,7 +200,8 @@ class PortRange:
         """Take this port. Raises NotInRange, AlreadyAllocated."""
         if port not in self:
             raise NotInRange(
-                f"provided port is not in the valid range. The range of valid ports is {self.first}-{self.last}"
+                "provided port is not in the valid range. "
+                f"The range of valid ports is {self.first}-{self.last}"
             )
         if not self._pool.take(port - self.first):
             raise AlreadyAllocated("provided port is already allocated")

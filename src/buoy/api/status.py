@@ -34,7 +34,19 @@ class FieldError:
 
 
 def _show(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    return json.dumps(_ordered(value), ensure_ascii=False, separators=(",", ":"))
+
+
+def _ordered(value: Any) -> Any:
+    """Maps of texts in the order of their keys, as Go writes them; objects as they are."""
+    if isinstance(value, dict):
+        items = value.items()
+        if all(isinstance(each, str) for each in value.values()):
+            return dict(sorted(items))
+        return {key: _ordered(each) for key, each in items}
+    if isinstance(value, list | tuple):
+        return [_ordered(each) for each in value]
+    return value
 
 
 def required(path: str, detail: str = "") -> FieldError:
@@ -60,12 +72,25 @@ def duplicate(path: str, value: Any) -> FieldError:
     return FieldError("FieldValueDuplicate", path, f"Duplicate value: {_show(value)}")
 
 
+def not_found_field(path: str, value: Any) -> FieldError:
+    """*value* refers to something that is not there."""
+    return FieldError("FieldValueNotFound", path, f"Not found: {_show(value)}")
+
+
 def too_long(path: str, limit: int) -> FieldError:
-    return FieldError("FieldValueTooLong", path, f"Too long: may not be more than {limit} bytes")
+    return FieldError(
+        "FieldValueTooLong", path, f"Too long: may not be more than {limit} {_s(limit, 'byte')}"
+    )
 
 
 def too_many(path: str, actual: int, limit: int) -> FieldError:
-    return FieldError("FieldValueTooMany", path, f"Too many: {actual}: must have at most {limit} items")
+    return FieldError(
+        "FieldValueTooMany", path, f"Too many: {actual}: must have at most {limit} {_s(limit, 'item')}"
+    )
+
+
+def _s(count: int, noun: str) -> str:
+    return noun if count == 1 else f"{noun}s"
 
 
 class StatusError(Exception):
@@ -149,7 +174,7 @@ def invalid_object(group: str, kind: str, name: str, errors: Sequence[FieldError
     if group:
         details["group"] = group
     details["kind"] = kind
-    details["causes"] = [error.cause for error in unique]
+    details["causes"] = [error.cause for error in errors]
     return StatusError(422, "Invalid", f'{qualified} "{name}" is invalid: {text}', details)
 
 
