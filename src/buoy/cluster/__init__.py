@@ -1,0 +1,1 @@
+"""Local clusters: namespaces, LAN, nodes, supervision, tear-down, images, kubeconfig."""

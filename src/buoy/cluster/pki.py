@@ -215,3 +215,10 @@ def _kubeconfig(context: str, server: str, authority: Pair, user: str, pair: Pai
         "current-context": context,
     }
     return json.dumps(document, indent=1).encode()
+
+
+def set_api_port(folder: StateFolder, api_port: int) -> None:
+    """Point the administrator's kubeconfig to another port of the host."""
+    document = json.loads(folder.kubeconfig.read_text())
+    document["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{api_port}"
+    write_secret(folder.kubeconfig, json.dumps(document, indent=1).encode())

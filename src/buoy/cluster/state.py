@@ -56,7 +56,7 @@ class StateFolder:
         return self.path / "nodes" / name
 
     def log(self, component: str, node: str = "") -> Path:
-        return self.logs / (f"{node}.{component}.log" if node else f"{component}.log")
+        return (self.node(node) / "log" if node else self.logs) / f"{component}.log"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,63 @@
+"""buoy image"""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import click
+
+from .failures import reported
+from .main import name_option
+
+
+@click.group()
+def command() -> None:
+    """Images on the nodes."""
+
+
+@command.command()
+@name_option
+@click.option("--node", "only", default="", help="Only on this node.")
+@click.argument("archive", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE")
+def load(name: str, only: str, archive: Path) -> None:
+    """Load an image archive (OCI layout, or docker save) into the nodes."""
+    with archive.open("rb") as content:
+        for node, command_line in _ctr(name, only):
+            content.seek(0)
+            result = subprocess.run(
+                [*command_line, "import", "-"], stdin=content, capture_output=True, text=True, check=False
+            )
+            if result.returncode:
+                raise click.ClickException(f"{node}: {result.stderr.strip() or result.stdout.strip()}")
+            click.echo(f"{node}: loaded {archive}")
+
+
+@command.command("list")
+@name_option
+@click.option("--node", "only", default="", help="Only on this node.")
+def list_images(name: str, only: str) -> None:
+    """The images that each node has."""
+    for node, command_line in _ctr(name, only):
+        result = subprocess.run([*command_line, "list", "-q"], capture_output=True, text=True, check=False)
+        if result.returncode:
+            raise click.ClickException(f"{node}: {result.stderr.strip()}")
+        for image in result.stdout.split():
+            if "@sha256:" not in image and not image.startswith("sha256:"):
+                click.echo(f"{node}  {image}")
+
+
+def _ctr(name: str, only: str) -> list[tuple[str, list[str]]]:
+    with reported():
+        from ..cluster import lifecycle, processes
+
+        running = lifecycle.find(name)
+        found = []
+        for node in running.config.node_names:
+            pid = processes.machine(running, node)
+            if pid is not None and only in ("", node):
+                inside = ["nsenter", "--target", str(pid), "--mount", "--pid", "--net", "--"]
+                found.append((node, [*inside, "ctr", "--namespace", "k8s.io", "images"]))
+        if not found:
+            raise click.ClickException(f"no such node: {only}" if only else "no node is running")
+        return found

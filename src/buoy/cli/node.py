@@ -1,0 +1,62 @@
+"""buoy node"""
+
+from __future__ import annotations
+
+import os
+from typing import NoReturn
+
+import click
+
+from .failures import reported
+from .main import name_option
+
+
+@click.group()
+def command() -> None:
+    """Nodes: list them, or type on one."""
+
+
+@command.command("list")
+@name_option
+def list_nodes(name: str) -> None:
+    """The nodes and their addresses."""
+    with reported():
+        from ..cluster import lifecycle, processes
+
+        running = lifecycle.find(name)
+        for node in running.config.node_names:
+            state = "running" if processes.machine(running, node) else "stopped"
+            click.echo(f"{node}  {running.config.node_address(node)}  {state}")
+
+
+@command.command("exec", context_settings={"ignore_unknown_options": True})
+@name_option
+@click.argument("node")
+@click.argument("arguments", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- COMMAND...")
+def execute(name: str, node: str, arguments: tuple[str, ...]) -> None:
+    """Run a command on a node."""
+    enter(name, node, ("--mount", "--uts", "--ipc", "--net", "--pid"), arguments)
+
+
+@command.command("shell")
+@name_option
+@click.argument("node")
+def shell(name: str, node: str) -> None:
+    """A shell on a node."""
+    enter(name, node, ("--mount", "--uts", "--ipc", "--net", "--pid"), ("/bin/bash", "--norc"))
+
+
+def enter(name: str, machine: str, namespaces: tuple[str, ...], arguments: tuple[str, ...]) -> NoReturn:
+    """Become *arguments*, run in the namespaces of a machine of the cluster."""
+    with reported():
+        from ..cluster import lifecycle, processes
+
+        running = lifecycle.find(name)
+        pid = processes.machine(running, machine)
+        if pid is None:
+            known = ", ".join(running.config.node_names)
+            raise click.ClickException(f"no machine {machine!r} is running; the nodes are: {known}")
+    os.chdir("/")
+    os.environ["PS1"] = rf"[\u@{machine} \W]\$ "
+    arguments_of_nsenter = ["nsenter", "--target", str(pid), *namespaces, "--", *arguments]
+    os.execvp("nsenter", arguments_of_nsenter)  # noqa: S606

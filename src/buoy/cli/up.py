@@ -1,0 +1,66 @@
+"""buoy up"""
+
+from __future__ import annotations
+
+import time
+
+import click
+
+from .failures import reported
+from .main import name_option
+
+
+@click.command()
+@click.option("--nodes", default=1, show_default=True, help="How many nodes.")
+@name_option
+@click.option("--lan", default="192.168.1.0/24", show_default=True, help="The network the nodes are on.")
+@click.option("--pod-cidr", default="10.244.0.0/16", show_default=True, help="Where Pods get addresses from.")
+@click.option(
+    "--service-cidr", default="10.96.0.0/12", show_default=True, help="Where Services get addresses from."
+)
+@click.option("--proxy-mode", default="iptables", show_default=True, help="What balances the packets.")
+@click.option(
+    "--stand-in-images",
+    is_flag=True,
+    help="Stand in for the tutorial's images (python:3.7, appropriate/curl, nginx:1.7.9) with images made "
+    "of this machine's programs: no registry is needed.",
+)
+@click.option("--no-uplink", is_flag=True, help="No way out of the cluster to other networks.")
+def command(
+    nodes: int,
+    name: str,
+    lan: str,
+    pod_cidr: str,
+    service_cidr: str,
+    proxy_mode: str,
+    stand_in_images: bool,
+    no_uplink: bool,
+) -> None:
+    """Start a local cluster."""
+    began = time.monotonic()
+    with reported():
+        from ..cluster import kubeconfig, lifecycle
+        from ..cluster.config import ClusterConfig
+
+        config = ClusterConfig(
+            name=name,
+            nodes=nodes,
+            lan=lan,
+            pod_cidr=pod_cidr,
+            service_cidr=service_cidr,
+            proxy_mode=proxy_mode,
+            stand_in_images=stand_in_images,
+            uplink=not no_uplink,
+        )
+        lifecycle.up(config, lambda step: click.echo(f" {time.monotonic() - began:5.2f} s  {step}"))
+    option = "" if name == "buoy" else f" --name {name}"
+    click.echo(
+        f"""
+Cluster {name!r} is up: kubectl uses the context {config.context!r} of {kubeconfig.user_file()}.
+
+  kubectl get nodes -o wide
+  buoy node exec{option} node-1 -- curl ...     as typed on a node
+  buoy outside{option} -- curl ...              as typed on a machine outside the cluster
+  buoy status{option}                           what runs, and what it takes
+  buoy down{option}                             end it; nothing is left"""
+    )

@@ -1,0 +1,207 @@
+"""A node: PID, mount, UTS, IPC and network namespaces, containerd and the node's components in them.
+
+Its first process supervises them; ending that process is a power cut of the node.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import NoReturn
+
+from .. import kubelet, network, proxy
+from ..network import lan
+from . import containerd, linux
+from .config import ClusterConfig
+from .images import PAUSE
+from .process import run_component, set_up_logging
+from .state import StateFolder
+from .supervisor import Process, Supervisor, execute, in_child, spawn
+
+HERE = Path("/run/buoy")
+"""Where a node sees its own part of the state folder."""
+
+_CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
+
+
+def start(config: ClusterConfig, folder: StateFolder, node: str) -> int:
+    """Start the node from the world's first process; the number of the node's own first process there."""
+    numbers, number = os.pipe()
+    plugged, plug = os.pipe()
+
+    def step_aside() -> None:
+        # A PID namespace holds the children of the process that asked for it, not the process itself.
+        os.close(numbers)
+        os.close(plug)
+        linux.unshare(
+            linux.CLONE_NEWPID
+            | linux.CLONE_NEWNS
+            | linux.CLONE_NEWUTS
+            | linux.CLONE_NEWIPC
+            | linux.CLONE_NEWNET
+        )
+        first = spawn(node, lambda: _main(config, folder, node, plugged), folder.log("init", node))
+        os.write(number, str(first).encode())
+
+    aside = spawn(node, step_aside)
+    os.close(number)
+    os.close(plugged)
+    try:
+        pid = int(os.read(numbers, 32) or b"0")
+        os.waitpid(aside, 0)
+        if not pid:
+            raise ChildProcessError(f"{node} did not start; see {folder.log('init', node)}")
+        in_child(lambda: lan.attach(node, pid))
+        os.write(plug, b"plugged")
+        return pid
+    finally:
+        os.close(numbers)
+        os.close(plug)
+
+
+def _main(config: ClusterConfig, folder: StateFolder, node: str, plugged: int) -> None:
+    set_up_logging()
+    linux.sethostname(node)
+    _mount(folder.node(node))
+    if not os.read(plugged, 16):
+        raise ChildProcessError("the LAN did not come up")
+    os.close(plugged)
+    address = config.node_address(node)
+    in_child(lambda: lan.configure(address, config.network.prefixlen, config.gateway))
+    processes = [
+        Process("containerd", lambda: spawn("containerd", _containerd, HERE / "log/containerd.log")),
+        Process(
+            "kubelet", lambda: spawn("kubelet", lambda: _kubelet(config, node), HERE / "log/kubelet.log")
+        ),
+        Process("proxy", lambda: spawn("proxy", lambda: _proxy(config, node), HERE / "log/proxy.log")),
+    ]
+    Supervisor(processes, HERE / "restarts.json").run()
+
+
+def prepare(config: ClusterConfig, folder: StateFolder, node: str) -> None:
+    """Write the node's own files. Called once, before its first start."""
+    here = folder.node(node)
+    for name in ("kubelet", "pods", "log", "cni", "pki"):
+        (here / name).mkdir(parents=True, exist_ok=True, mode=0o700)
+    configuration = containerd.Configuration(
+        root="/var/lib/containerd",
+        state="/run/containerd",
+        socket=_CONTAINERD_SOCKET,
+        sandbox_image=PAUSE,
+        snapshotter=containerd.snapshotter(here),
+        runtime=containerd.oci_runtime(),
+        cni_configuration=str(HERE / "cni"),
+    )
+    (here / "containerd.toml").write_text(configuration.toml())
+    resolvers = Path("/etc/resolv.conf")
+    lines = resolvers.read_text() if config.uplink and resolvers.exists() else "# no way out of the cluster\n"
+    (here / "resolv.conf").write_text(lines)
+    for source, target in (
+        (folder.pki / "ca.crt", "ca.crt"),
+        (folder.component_kubeconfig(node), "kubelet.kubeconfig"),
+        (folder.component_kubeconfig("proxy"), "proxy.kubeconfig"),
+        (folder.pki / f"{node}.kubelet.crt", "kubelet.crt"),
+        (folder.pki / f"{node}.kubelet.key", "kubelet.key"),
+    ):
+        destination = here / "pki" / target
+        destination.unlink(missing_ok=True)
+        destination.hardlink_to(source)
+
+
+def _mount(here: Path) -> None:
+    """The node's view of the file system: the host's, with the places that containers use its own."""
+    linux.mount("none", "/", flags=linux.MS_REC | linux.MS_PRIVATE)
+    sources = {name: os.open(here / name, os.O_PATH) for name in ("containerd", "kubelet", "pods")}
+    own = os.open(here, os.O_PATH)
+    resolvers = os.path.realpath("/etc/resolv.conf")
+    for target in ("/run", "/var/lib", "/var/log"):
+        linux.mount("tmpfs", target, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "mode=755")
+    HERE.mkdir()
+    linux.mount(f"/proc/self/fd/{own}", str(HERE), flags=linux.MS_BIND | linux.MS_REC)
+    for source, target in (
+        (sources["containerd"], "/var/lib/containerd"),
+        (sources["kubelet"], "/var/lib/kubelet"),
+        (sources["pods"], "/var/log/pods"),
+    ):
+        os.makedirs(target)
+        linux.mount(f"/proc/self/fd/{source}", target, flags=linux.MS_BIND | linux.MS_REC)
+    for descriptor in (*sources.values(), own):
+        os.close(descriptor)
+    if not os.path.exists(resolvers):  # it may be a link into /run, which is empty now
+        os.makedirs(os.path.dirname(resolvers), exist_ok=True)
+        Path(resolvers).touch()
+    linux.mount(str(HERE / "resolv.conf"), resolvers, flags=linux.MS_BIND)
+    linux.mount("proc", "/proc", "proc", linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC)
+    # Volumes mounted by the kubelet have to reach containers that ask for mount propagation.
+    linux.mount("none", "/var/lib/kubelet", flags=linux.MS_REC | linux.MS_SHARED)
+    if os.path.ismount("/sys/fs/cgroup/unified"):
+        linux.umount("/sys/fs/cgroup/unified", linux.MNT_DETACH)  # crun refuses the hybrid layout
+
+
+def _containerd() -> NoReturn:
+    execute(
+        ["containerd", "--config", str(HERE / "containerd.toml")],
+        # A node is small: a smaller heap is worth a little more collecting.
+        {"GOGC": "40", "GOMAXPROCS": "2"},
+    )
+
+
+def _kubelet(config: ClusterConfig, node: str) -> None:
+    kubeconfig = str(HERE / "pki/kubelet.kubeconfig")
+    options = kubelet.Options(
+        kubeconfig=kubeconfig,
+        node_name=node,
+        node_ips=(config.node_address(node),),
+        runtime_endpoint=_CONTAINERD_SOCKET,
+        cluster_dns=(config.cluster_dns,),
+        resolv_conf=str(HERE / "resolv.conf"),
+        tls_cert=str(HERE / "pki/kubelet.crt"),
+        tls_key=str(HERE / "pki/kubelet.key"),
+        client_ca=str(HERE / "pki/ca.crt"),
+        cgroup_root=f"/buoy/{config.name}/{node}",
+    )
+    network_options = network.Options(
+        kubeconfig=kubeconfig,
+        node_name=node,
+        cluster_cidrs=(config.pod_cidr,),
+        cni_dir=str(HERE / "cni"),
+    )
+    run_component(lambda: kubelet.run(options), lambda: network.run(network_options))
+
+
+def _proxy(config: ClusterConfig, node: str) -> None:
+    options = proxy.Options(
+        kubeconfig=str(HERE / "pki/proxy.kubeconfig"),
+        node_name=node,
+        node_ips=(config.node_address(node),),
+        mode=config.proxy_mode,
+        cluster_cidrs=(config.pod_cidr,),
+    )
+    run_component(lambda: proxy.run(options))
+
+
+def outside(config: ClusterConfig, log_file: Path) -> int:
+    """Start the machine outside the cluster: a network namespace on the LAN, held by a sleeping process."""
+    plugged, plug = os.pipe()
+
+    def main() -> None:
+        os.close(plug)
+        linux.unshare(linux.CLONE_NEWNET | linux.CLONE_NEWUTS)
+        linux.sethostname("outside")
+        os.write(unshared[1], b"unshared")
+        if os.read(plugged, 16):
+            in_child(lambda: lan.configure(config.outside, config.network.prefixlen, config.gateway))
+            signal.pause()
+
+    unshared = os.pipe()
+    pid = spawn("outside", main, log_file)
+    os.close(plugged)
+    try:
+        os.read(unshared[0], 16)
+        in_child(lambda: lan.attach("outside", pid))
+        os.write(plug, b"plugged")
+    finally:
+        for descriptor in (plug, *unshared):
+            os.close(descriptor)
+    return pid

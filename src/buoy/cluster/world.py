@@ -1,0 +1,104 @@
+"""The world of a local cluster: PID, mount, UTS, IPC and network namespaces that hold all of it.
+
+Its first process makes the LAN, starts the control plane and the nodes, and keeps them running. When it
+ends, the kernel ends every process, mount, interface and rule of the cluster.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from functools import partial
+
+from .. import apiserver, controllers, scheduler
+from ..network import lan
+from . import linux, node
+from .config import API_PORT, ClusterConfig
+from .process import run_component, set_up_logging
+from .state import StateFolder
+from .supervisor import Process, Supervisor, in_child, spawn
+
+
+def start(config: ClusterConfig, folder: StateFolder, api_socket: socket.socket) -> int:
+    """Start the cluster's first process; its number on the host. *api_socket* listens on the host."""
+    numbers, number = os.pipe()
+
+    def step_aside() -> None:
+        os.close(numbers)
+        linux.unshare(linux.CLONE_NEWPID | linux.CLONE_NEWNS | linux.CLONE_NEWUTS | linux.CLONE_NEWIPC)
+        first = spawn("buoy", lambda: _main(config, folder, api_socket), folder.log("world"))
+        os.write(number, str(first).encode())
+
+    aside = spawn("buoy", step_aside)
+    os.close(number)
+    try:
+        pid = int(os.read(numbers, 32) or b"0")
+        os.waitpid(aside, 0)
+    finally:
+        os.close(numbers)
+    if not pid:
+        raise ChildProcessError("the cluster's namespaces could not be made")
+    return pid
+
+
+def _main(config: ClusterConfig, folder: StateFolder, api_socket: socket.socket) -> None:
+    set_up_logging()
+    os.chdir("/")
+    linux.sethostname(config.context)
+    linux.mount("none", "/", flags=linux.MS_REC | linux.MS_PRIVATE)
+    linux.mount("proc", "/proc", "proc", linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC)
+    linux.unshare(linux.CLONE_NEWNET)
+    in_child(lambda: _make_lan(config))
+    lan_socket = socket.create_server((config.control_plane, API_PORT), backlog=1024)
+
+    def component(name: str, main: Callable[[], None]) -> Process:
+        return Process(name, partial(spawn, name, main, folder.log(name)))
+
+    processes = [
+        component("apiserver", partial(_apiserver, config, folder, (api_socket, lan_socket))),
+        component("controllers", partial(_controllers, config, folder)),
+        component("scheduler", partial(_scheduler, folder)),
+        *(Process(name, partial(node.start, config, folder, name)) for name in config.node_names),
+        Process("outside", partial(node.outside, config, folder.log("outside"))),
+    ]
+    Supervisor(processes, folder.path / "restarts.json").run()
+
+
+def _make_lan(config: ClusterConfig) -> None:
+    unreachable = [config.pod_cidr, config.service_cidr, "default"]
+    lan.make((config.control_plane, config.gateway), config.network.prefixlen, unreachable)
+
+
+def _apiserver(config: ClusterConfig, folder: StateFolder, sockets: tuple[socket.socket, ...]) -> None:
+    pki = folder.pki
+    options = apiserver.Options(
+        sockets=sockets,
+        advertise_address=config.control_plane,
+        advertise_port=API_PORT,
+        store_path=str(folder.store),
+        tls_cert=str(pki / "apiserver.crt"),
+        tls_key=str(pki / "apiserver.key"),
+        client_ca=str(pki / "ca.crt"),
+        service_account_key=str(pki / "service-accounts.key"),
+        kubelet_client_cert=str(pki / "apiserver-kubelet-client.crt"),
+        kubelet_client_key=str(pki / "apiserver-kubelet-client.key"),
+        kubelet_ca=str(pki / "ca.crt"),
+        service_cidrs=(config.service_cidr,),
+    )
+    run_component(lambda: apiserver.run(options))
+
+
+def _controllers(config: ClusterConfig, folder: StateFolder) -> None:
+    options = controllers.Options(
+        kubeconfig=str(folder.component_kubeconfig("controllers")),
+        cluster_cidrs=(config.pod_cidr,),
+        service_cidrs=(config.service_cidr,),
+        root_ca_file=str(folder.pki / "ca.crt"),
+    )
+    run_component(lambda: controllers.run(options))
+
+
+def _scheduler(folder: StateFolder) -> None:
+    options = scheduler.Options(kubeconfig=str(folder.component_kubeconfig("scheduler")))
+    run_component(lambda: scheduler.run(options))

@@ -1,0 +1,137 @@
+"""The agent on each node that keeps its network as planned: CNI configuration, routes, masquerading."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pyroute2 import AsyncIPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from ..api.resource import NODES
+from ..client import Client, Informer
+from .plan import Plan, Route, cni_configuration, masquerade_rules, plan
+
+log = logging.getLogger(__name__)
+
+ROUTE_PROTOCOL = 98
+"""The routing protocol number (rtnetlink(7)) that marks the routes as the agent's own."""
+
+_RTN_UNREACHABLE = 7
+_CNI_FILE = "10-buoy.conflist"
+_RETRY = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """*cluster_cidrs* are the Pod ranges of the whole cluster; *cni_dir* is containerd's ``conf_dir``."""
+
+    kubeconfig: str
+    node_name: str
+    cluster_cidrs: tuple[str, ...]
+    cni_dir: str = "/etc/cni/net.d"
+
+
+async def run(options: Options) -> None:
+    """Keep the node's network as planned, for ever."""
+    _set_sysctls()
+    async with (
+        Client.from_kubeconfig(options.kubeconfig, user_agent="buoy-network") as client,
+        AsyncIPRoute() as netlink,
+        asyncio.TaskGroup() as group,
+    ):
+        nodes = Informer(client, NODES)
+        changed = asyncio.Event()
+        nodes.subscribe(lambda old, new: changed.set())
+        group.create_task(nodes.run())
+        await nodes.synced()
+        done: Plan | None = None
+        while True:
+            changed.clear()
+            wanted = plan(nodes.items(), options.node_name)
+            if wanted != done:
+                try:
+                    await _apply(netlink, wanted, done, options)
+                    done = wanted
+                except (OSError, NetlinkError) as error:
+                    log.error("the node's network is not as it should be: %s; trying again", error)
+                    await asyncio.sleep(_RETRY)
+                    continue
+            await changed.wait()
+
+
+async def _apply(netlink: AsyncIPRoute, wanted: Plan, done: Plan | None, options: Options) -> None:
+    await _replace_routes(netlink, wanted.routes)
+    if wanted.pod_cidrs and (done is None or wanted.pod_cidrs != done.pod_cidrs):
+        await _nft(masquerade_rules(wanted.pod_cidrs, options.cluster_cidrs))
+        _write(Path(options.cni_dir) / _CNI_FILE, cni_configuration(wanted.pod_cidrs))
+        log.info("Pod network %s is up", ", ".join(wanted.pod_cidrs))
+
+
+async def _replace_routes(netlink: AsyncIPRoute, wanted: frozenset[Route]) -> None:
+    present = set()
+    async for message in await netlink.get_routes(proto=ROUTE_PROTOCOL):
+        present.add(_route(message))
+    for route in wanted - present:
+        await netlink.route("replace", **_arguments(route))
+    for route in present - wanted:
+        if any(other.destination == route.destination for other in wanted):
+            continue  # replaced above
+        try:
+            await netlink.route("del", **_arguments(route))
+        except NetlinkError as error:
+            if error.code != errno.ESRCH:
+                raise
+
+
+def _arguments(route: Route) -> dict[str, Any]:
+    arguments: dict[str, Any] = {"dst": route.destination, "proto": ROUTE_PROTOCOL}
+    if route.via:
+        arguments["gateway"] = route.via
+    else:
+        arguments["type"] = _RTN_UNREACHABLE
+    return arguments
+
+
+def _route(message: Any) -> Route:
+    destination = f"{message.get_attr('RTA_DST')}/{message['dst_len']}"
+    return Route(destination, message.get_attr("RTA_GATEWAY") or "")
+
+
+async def _nft(script: str) -> None:
+    process = await asyncio.create_subprocess_exec(
+        "nft", "-f", "-", stdin=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    _, problem = await process.communicate(script.encode())
+    if process.returncode:
+        raise OSError(f"nft: {problem.decode().strip()}")
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Whole or not at all: containerd reads the folder as soon as it changes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.write_bytes(content)
+    temporary.replace(path)
+
+
+def _set_sysctls() -> None:
+    """Forward packets; take them from where asymmetric routes bring them; send no redirects."""
+    for name, value in (
+        ("net/ipv4/ip_forward", "1"),
+        ("net/ipv4/conf/all/rp_filter", "0"),
+        ("net/ipv4/conf/default/rp_filter", "0"),
+        ("net/ipv4/conf/all/send_redirects", "0"),
+        ("net/ipv4/conf/default/send_redirects", "0"),
+    ):
+        path = f"/proc/sys/{name}"
+        descriptor = os.open(path, os.O_WRONLY)
+        try:
+            os.write(descriptor, value.encode())
+        finally:
+            os.close(descriptor)

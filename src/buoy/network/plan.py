@@ -1,0 +1,113 @@
+"""What a node's network should be, from the Node objects. Pure."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ..api import meta
+from ..api.meta import Object
+
+CNI_NAME = "buoy"
+NFT_TABLE = "buoy-network"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A route of the main table. No *via*: what no Pod of *destination* takes is unreachable."""
+
+    destination: str
+    via: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """*pod_cidrs* are this node's; *routes* lead to every other node's Pods over the LAN (host-gw)."""
+
+    pod_cidrs: tuple[str, ...]
+    routes: frozenset[Route]
+
+
+def pod_cidrs(node: Object) -> tuple[str, ...]:
+    spec = node.get("spec") or {}
+    single = (spec["podCIDR"],) if spec.get("podCIDR") else ()
+    return tuple(spec.get("podCIDRs") or single)
+
+
+def internal_addresses(node: Object) -> tuple[str, ...]:
+    addresses = (node.get("status") or {}).get("addresses") or ()
+    return tuple(entry["address"] for entry in addresses if entry["type"] == "InternalIP")
+
+
+def plan(nodes: Iterable[Object], node_name: str) -> Plan:
+    """The network of *node_name*. A node without a Pod range or address yet takes no part."""
+    own: tuple[str, ...] = ()
+    routes: set[Route] = set()
+    for node in nodes:
+        ranges = pod_cidrs(node)
+        if meta.name(node) == node_name:
+            own = ranges
+            routes.update(Route(cidr) for cidr in ranges)
+            continue
+        for cidr in ranges:
+            family = ipaddress.ip_network(cidr).version
+            for address in internal_addresses(node):
+                if ipaddress.ip_address(address).version == family:
+                    routes.add(Route(cidr, address))
+                    break
+    return Plan(own, frozenset(routes))
+
+
+def cni_configuration(ranges: Iterable[str]) -> bytes:
+    """The CNI network (spec 1.0.0): a veth a Pod, addresses from the node's range, host ports by portmap."""
+    cidrs = list(ranges)
+    default_routes = [
+        {"dst": "0.0.0.0/0" if ipaddress.ip_network(cidr).version == 4 else "::/0"} for cidr in cidrs
+    ]
+    document = {
+        "cniVersion": "1.0.0",
+        "name": CNI_NAME,
+        "plugins": [
+            {
+                "type": "ptp",
+                "ipMasq": False,
+                "ipam": {
+                    "type": "host-local",
+                    "ranges": [[{"subnet": cidr}] for cidr in cidrs],
+                    "routes": default_routes,
+                },
+            },
+            {"type": "portmap", "capabilities": {"portMappings": True}, "snat": True},
+        ],
+    }
+    return json.dumps(document, indent=1).encode()
+
+
+def masquerade_rules(own: Iterable[str], cluster_cidrs: Iterable[str]) -> str:
+    """An nftables script: Pod packets that leave the Pod network take the node's address.
+
+    Between Pods nothing is translated. The table is replaced as a whole, in one transaction.
+    """
+    lines = []
+    for family, version in (("ip", 4), ("ip6", 6)):
+        sources = [cidr for cidr in own if ipaddress.ip_network(cidr).version == version]
+        cluster = [cidr for cidr in cluster_cidrs if ipaddress.ip_network(cidr).version == version]
+        if not sources:
+            continue
+        lines += [
+            f"table {family} {NFT_TABLE}",
+            f"delete table {family} {NFT_TABLE}",
+            f"table {family} {NFT_TABLE} {{",
+            "  chain postrouting {",
+            "    type nat hook postrouting priority srcnat + 10; policy accept;",
+            *(
+                f"    {family} saddr {source} {family} daddr != {{ {', '.join(cluster) or source} }} "
+                "fib daddr type != local masquerade"
+                for source in sources
+            ),
+            "  }",
+            "}",
+        ]
+    return "\n".join(lines) + "\n"
