@@ -249,6 +249,9 @@ def port_name(text: str) -> Faults:
     return tuple(faults)
 
 
+_dotted_re = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3}){3}", re.ASCII).fullmatch
+
+
 def ip_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     """The address, or None if it is none. A zone (``fe80::1%eth0``) is none."""
     if "%" in text:
@@ -259,7 +262,74 @@ def ip_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | Non
         return None
 
 
+def _without_leading_zeros(text: str) -> str | None:
+    """An IPv4 address that would be good but for leading zeros; None for anything else."""
+    if not _dotted_re(text):
+        return None
+    plain = ".".join(str(int(part)) for part in text.split("."))
+    return plain if plain != text and ip_address(plain) else None
+
+
+@lru_cache(4096)
 def ip(text: str) -> Faults:
-    if ip_address(text) is not None:
-        return ()
-    return ("must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",)
+    """An IP address, by the strict rule that is the default since 1.36."""
+    address = ip_address(text)
+    if address is None:
+        if _without_leading_zeros(text):
+            return ("must not have leading 0s",)
+        return ("must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",)
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        return ("must not be an IPv4-mapped IPv6 address",)
+    return ()
+
+
+@lru_cache(1024)
+def cidr(text: str) -> Faults:
+    """An address and a prefix length, by the strict rule that is the default since 1.36."""
+    prefix, slash, length = text.partition("/")
+    address = ip_address(_without_leading_zeros(prefix) or prefix)
+    if not slash or address is None or not length.isdecimal() or int(length) > address.max_prefixlen:
+        return ("must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)",)
+    if _without_leading_zeros(prefix) or str(int(length)) != length:
+        return ("must not have leading 0s in IP or prefix length",)
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        return ("must not have an IPv4-mapped IPv6 address",)
+    if int(address) & ((1 << (address.max_prefixlen - int(length))) - 1):
+        return ("must not have bits set beyond the prefix length",)
+    return ()
+
+
+@lru_cache(4096)
+def ordinary_ip(text: str) -> Faults:
+    """An address that somewhere else can answer at: not unspecified, loopback or link-local."""
+    address = ip_address(_without_leading_zeros(text) or text)
+    if address is None:
+        return ("must be a valid IP address",)
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    if address.is_unspecified:
+        return (f"may not be unspecified ({text})",)
+    if address.is_loopback:
+        return ("may not be in the loopback range (127.0.0.0/8, ::1/128)",)
+    if address.is_link_local:
+        return ("may not be in the link-local range (169.254.0.0/16, fe80::/10)",)
+    if address in _LINK_LOCAL_MULTICAST[address.version]:
+        return ("may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)",)
+    return ()
+
+
+_LINK_LOCAL_MULTICAST = {
+    4: ipaddress.ip_network("224.0.0.0/24"),
+    6: ipaddress.ip_network("ff02::/16"),
+}
+
+
+@lru_cache(1024)
+def domain_name(text: str) -> Faults:
+    """A fully qualified name of at least two segments, with or without the last dot."""
+    name = text.removesuffix(".")
+    if faults := dns_subdomain(name):
+        return (",".join(faults),)
+    if "." not in name:
+        return ("should be a domain with at least two segments separated by dots",)
+    return tuple(",".join(faults) for label in name.split(".") if (faults := dns_label(label)))
