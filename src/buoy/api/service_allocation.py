@@ -1,11 +1,11 @@
 """What a Service is given: IP families, cluster IPs, node ports.
 
-The rules are those of k8s.io/kubernetes' ``pkg/registry/core/service/storage``. An allocator is kept in memory
-by the one API server that writes Services, and is rebuilt from the stored Services when it starts; everything
-here is synchronous, so two requests on one event loop never see the same address free.
+The rules are those of k8s.io/kubernetes' ``pkg/registry/core/service/storage``. An allocator lives in memory,
+with the one API server that writes Services, and is rebuilt from the stored Services when that starts. All here
+is synchronous, so two requests on one event loop never see the same address free.
 
-The order for a write: default, prepare, `create` or `update`, validate, store; then `commit`, or `revert` if any
-step after the allocation failed or the write was a dry run.
+The order for a write: default, prepare, `create` or `update`, validate, store; then `commit`, or `revert` if
+any step after the allocation failed or the write was a dry run.
 """
 
 from __future__ import annotations
@@ -357,7 +357,8 @@ def _policy_errors(spec: Object, before: Object) -> list[FieldError]:
 
 
 def _still_prefers_dual(spec: Object, before: Object) -> bool:
-    """PreferDualStack before and after, else unchanged: a cluster that gains a stack does not change Services."""
+    """It was and is PreferDualStack, and its addresses are as they were: the cluster's stacks may have changed,
+    the Service does not follow by itself."""
     return (
         spec["type"] == before["type"] != "ExternalName"
         and spec.get("ipFamilyPolicy") == "PreferDualStack"
