@@ -117,7 +117,7 @@ class Memory:
         return event
 
     def compact(self, revision: int) -> Revisions:
-        """Forget the history before *revision*; the revisions of the writes that count for nothing any more."""
+        """Forget the history before *revision*; gives the revisions of the writes that count no more."""
         if revision > self.revision:
             raise FutureRevision(self.revision)
         if revision <= self.compacted:

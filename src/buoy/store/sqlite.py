@@ -118,8 +118,8 @@ class _Disk:
     def append(self, changes: Sequence[Change]) -> None:
         """Put *changes* on the disk, all or none."""
         rows: list[tuple[int, str, int, int | None]] = []
-        values: list[bytes] = []
-        offset = 1
+        values = [b"."]  # SQLite takes nothing at all for NULL, which is a deletion
+        offset = 2
         for key, value, revision in changes:
             if value is None:
                 rows.append((revision, key, offset, None))
