@@ -1,11 +1,11 @@
 """What a Service is given: IP families, cluster IPs, node ports.
 
 The rules are those of k8s.io/kubernetes' ``pkg/registry/core/service/storage``. An allocator lives in memory,
-with the one API server that writes Services, and is rebuilt from the stored Services when that starts. All here
-is synchronous, so two requests on one event loop never see the same address free.
+with the one API server that writes Services, and is rebuilt from the stored ones when that starts. All here is
+synchronous, so two requests on one event loop never see the same address free.
 
-The order for a write: default, prepare, `create` or `update`, validate, store; then `commit`, or `revert` if
-any step after the allocation failed or the write was a dry run.
+The order for a write: default, prepare, `reserve`, validate, store; then `commit`, or `rollback` if any step
+after the reservation failed or the write was a dry run.
 """
 
 from __future__ import annotations
@@ -21,27 +21,29 @@ _WITH_NODE_PORT = ("NodePort", "LoadBalancer")
 _OTHER = {"IPv4": "IPv6", "IPv6": "IPv4"}
 
 
-class Allocation:
-    """What one write of a Service takes and gives up; `commit` once it is stored, else `revert`."""
+class Reservation:
+    """What one write of a Service takes and gives up."""
 
     def __init__(self) -> None:
-        self._on_commit: list[Callable[[], None]] = []
-        self._on_revert: list[Callable[[], None]] = []
+        self._given_up: list[Callable[[], None]] = []
+        self._taken: list[Callable[[], None]] = []
 
     def commit(self) -> None:
-        for action in self._on_commit:
-            action()
+        """The write is stored: what the old Service held and the new one does not is free now."""
+        for release in self._given_up:
+            release()
 
-    def revert(self) -> None:
-        for action in self._on_revert:
-            action()
+    def rollback(self) -> None:
+        """The write did not happen."""
+        for release in self._taken:
+            release()
 
-    def _taken(self, give_back: Callable[[], None]) -> None:
-        self._on_revert.append(give_back)
+    def taken(self, release: Callable[[], None]) -> None:
+        self._taken.append(release)
 
-    def _given_up(self, give_back: Callable[[], None]) -> None:
+    def given_up(self, release: Callable[[], None]) -> None:
         # Not before the write is certain: until then the old Service still holds it.
-        self._on_commit.append(give_back)
+        self._given_up.append(release)
 
 
 class ServiceAllocator:
@@ -54,49 +56,47 @@ class ServiceAllocator:
         self.default_family = ranges[0].family
         self.ports = ports
 
-    def create(self, service: Object) -> Allocation:
-        """Complete a defaulted and prepared Service in place.
+    def reserve(self, new: Object, old: Object | None) -> Reservation:
+        """Complete a defaulted and prepared Service in place; *old* is None if it is created.
 
         Raises StatusError: 422, or 500 if a range is full. Nothing is taken then.
         """
-        allocation = Allocation()
-        spec = service["spec"]
+        reservation = Reservation()
         try:
-            self._set_families(service, None)
-            self._allocate_ips(service, allocation)
-            if spec["type"] in _WITH_NODE_PORT:
-                self._allocate_ports(service, allocation)
-            if needs_health_check(spec):
-                self._allocate_health_port(spec, allocation)
+            self._set_families(new, old)
+            if old is None:
+                self._create(new, reservation)
+            else:
+                self._update(new, old, reservation)
         except StatusError:
-            allocation.revert()
+            reservation.rollback()
             raise
-        return allocation
+        return reservation
 
-    def update(self, service: Object, old: Object) -> Allocation:
-        """Complete the new state of *old* in place. Raises StatusError as `create` does."""
-        allocation = Allocation()
+    def _create(self, service: Object, reservation: Reservation) -> None:
+        spec = service["spec"]
+        self._allocate_ips(service, reservation)
+        if spec["type"] in _WITH_NODE_PORT:
+            self._allocate_ports(service, reservation)
+        if needs_health_check(spec):
+            self._allocate_health_port(spec, reservation)
+
+    def _update(self, service: Object, old: Object, reservation: Reservation) -> None:
         spec, before = service["spec"], old["spec"]
-        try:
-            self._set_families(service, old)
-            self._update_ips(service, old, allocation)
-            if spec["type"] in _WITH_NODE_PORT:
-                self._update_ports(service, old, allocation)
-            elif before["type"] in _WITH_NODE_PORT:
-                for port in _node_ports(before):
-                    self._give_up_port(port, allocation)
-            if needs_health_check(spec) and not needs_health_check(before):
-                self._allocate_health_port(spec, allocation)
-            elif needs_health_check(before) and not needs_health_check(spec):
-                self._give_up_port(before.get("healthCheckNodePort") or 0, allocation)
-        except StatusError:
-            allocation.revert()
-            raise
-        return allocation
+        self._update_ips(service, old, reservation)
+        if spec["type"] in _WITH_NODE_PORT:
+            self._update_ports(service, old, reservation)
+        elif before["type"] in _WITH_NODE_PORT:
+            for port in _node_ports(before):
+                self._give_up_port(port, reservation)
+        if needs_health_check(spec) and not needs_health_check(before):
+            self._allocate_health_port(spec, reservation)
+        elif needs_health_check(before) and not needs_health_check(spec):
+            self._give_up_port(before.get("healthCheckNodePort") or 0, reservation)
 
-    def release(self, service: Object) -> None:
+    def release(self, old: Object) -> None:
         """Give back all that a deleted Service held."""
-        spec = service["spec"]
+        spec = old["spec"]
         for address in _addresses(spec):
             self._release_ip(address)
         for port in _all_node_ports(spec):
@@ -194,19 +194,19 @@ class ServiceAllocator:
 
     # -- cluster IPs ----------------------------------------------------------------------------------
 
-    def _allocate_ips(self, service: Object, allocation: Allocation) -> None:
+    def _allocate_ips(self, service: Object, reservation: Reservation) -> None:
         spec = service["spec"]
         if spec["type"] == "ExternalName" or spec.get("clusterIPs") == [HEADLESS]:
             return
         wanted = list(spec.get("clusterIPs") or ())
         wanted += [""] * (len(spec["ipFamilies"]) - len(wanted))
         ips = [
-            self._allocate_ip(service, family, address, allocation)
+            self._allocate_ip(service, family, address, reservation)
             for family, address in zip(spec["ipFamilies"], wanted, strict=True)
         ]
         spec["clusterIP"], spec["clusterIPs"] = ips[0], ips
 
-    def _allocate_ip(self, service: Object, family: str, address: str, allocation: Allocation) -> str:
+    def _allocate_ip(self, service: Object, family: str, address: str, reservation: Reservation) -> str:
         """Take *address*, or any if it is empty."""
         pool = self.ranges[family]
         if not address:
@@ -224,7 +224,7 @@ class ServiceAllocator:
                     f"failed to allocate IP {address}: {error}",
                 )
                 raise _invalid(service, [fault]) from None
-        allocation._taken(lambda: pool.release(address))
+        reservation.taken(lambda: pool.release(address))
         return address
 
     def _release_ip(self, address: str) -> None:
@@ -232,36 +232,36 @@ class ServiceAllocator:
         if pool is not None:
             pool.release(address)
 
-    def _update_ips(self, service: Object, old: Object, allocation: Allocation) -> None:
+    def _update_ips(self, service: Object, old: Object, reservation: Reservation) -> None:
         spec, before = service["spec"], old["spec"]
         if _still_prefers_dual(spec, before):
             return
         if before["type"] == "ExternalName":
-            self._allocate_ips(service, allocation)
+            self._allocate_ips(service, reservation)
             return
         if before.get("clusterIPs") == [HEADLESS]:
             return
         held = list(before.get("clusterIPs") or ())
         if spec["type"] == "ExternalName":
             for address in held:
-                self._give_up_ip(address, allocation)
+                self._give_up_ip(address, reservation)
             return
         families, former = spec.get("ipFamilies") or [], before.get("ipFamilies") or []
         if len(former) == 1 and len(families) == 2:
             ips = list(spec.get("clusterIPs") or ())
             second = ips[1] if len(ips) > 1 else ""
-            spec["clusterIPs"] = [*ips[:1], self._allocate_ip(service, families[1], second, allocation)]
+            spec["clusterIPs"] = [*ips[:1], self._allocate_ip(service, families[1], second, reservation)]
         elif len(former) == 2 and len(families) == 1:
             spec["clusterIPs"] = (spec.get("clusterIPs") or [])[:1]
             for address in held[1:]:
-                self._give_up_ip(address, allocation)
+                self._give_up_ip(address, reservation)
 
-    def _give_up_ip(self, address: str, allocation: Allocation) -> None:
-        allocation._given_up(lambda: self._release_ip(address))
+    def _give_up_ip(self, address: str, reservation: Reservation) -> None:
+        reservation.given_up(lambda: self._release_ip(address))
 
     # -- node ports -----------------------------------------------------------------------------------
 
-    def _allocate_ports(self, service: Object, allocation: Allocation) -> None:
+    def _allocate_ports(self, service: Object, reservation: Reservation) -> None:
         """One node port serves all protocols of a port number, so that DNS on TCP and UDP shares one."""
         spec = service["spec"]
         ports = spec.get("ports") or ()
@@ -276,16 +276,16 @@ class ServiceAllocator:
                     (p["nodePort"] for p in ports if p.get("port") == number and p.get("nodePort")), 0
                 )
                 if requested:
-                    self._reserve_port(service, index, requested, allocation)
+                    self._reserve_port(service, index, requested, reservation)
                 else:
-                    requested = self._any_port("a nodePort", allocation)
+                    requested = self._any_port("a nodePort", reservation)
                 port["nodePort"] = by_number[number] = requested
             elif not wanted:
                 port["nodePort"] = shared
             elif wanted != shared:
-                self._reserve_port(service, index, wanted, allocation)
+                self._reserve_port(service, index, wanted, reservation)
 
-    def _update_ports(self, service: Object, old: Object, allocation: Allocation) -> None:
+    def _update_ports(self, service: Object, old: Object, reservation: Reservation) -> None:
         spec = service["spec"]
         held = _node_ports(old["spec"]) if old["spec"]["type"] in _WITH_NODE_PORT else set()
         taken: set[int] = set()
@@ -293,43 +293,43 @@ class ServiceAllocator:
             wanted = port.get("nodePort") or 0
             if wanted:
                 if wanted not in held and wanted not in taken:
-                    self._reserve_port(service, index, wanted, allocation)
+                    self._reserve_port(service, index, wanted, reservation)
                     taken.add(wanted)
             elif _allocates_node_ports(spec):
-                port["nodePort"] = self._any_port("a nodePort", allocation)
+                port["nodePort"] = self._any_port("a nodePort", reservation)
         for number in held - _node_ports(spec):
-            self._give_up_port(number, allocation)
+            self._give_up_port(number, reservation)
 
-    def _allocate_health_port(self, spec: Object, allocation: Allocation) -> None:
+    def _allocate_health_port(self, spec: Object, reservation: Reservation) -> None:
         wanted = spec.get("healthCheckNodePort") or 0
         if not wanted:
-            spec["healthCheckNodePort"] = self._any_port("a HealthCheck NodePort", allocation)
+            spec["healthCheckNodePort"] = self._any_port("a HealthCheck NodePort", reservation)
             return
         try:
             self.ports.reserve(wanted)
         except AllocationError as error:
             raise _internal(f"failed to allocate requested HealthCheck NodePort {wanted}: {error}") from None
-        allocation._taken(lambda: self.ports.release(wanted))
+        reservation.taken(lambda: self.ports.release(wanted))
 
-    def _reserve_port(self, service: Object, index: int, number: int, allocation: Allocation) -> None:
+    def _reserve_port(self, service: Object, index: int, number: int, reservation: Reservation) -> None:
         try:
             self.ports.reserve(number)
         except AllocationError as error:
             fault = invalid(f"spec.ports[{index}].nodePort", number, str(error))
             raise _invalid(service, [fault]) from None
-        allocation._taken(lambda: self.ports.release(number))
+        reservation.taken(lambda: self.ports.release(number))
 
-    def _any_port(self, purpose: str, allocation: Allocation) -> int:
+    def _any_port(self, purpose: str, reservation: Reservation) -> int:
         try:
             number = self.ports.allocate()
         except RangeFull as error:
             raise _internal(f"failed to allocate {purpose}: {error}") from None
-        allocation._taken(lambda: self.ports.release(number))
+        reservation.taken(lambda: self.ports.release(number))
         return number
 
-    def _give_up_port(self, number: int, allocation: Allocation) -> None:
+    def _give_up_port(self, number: int, reservation: Reservation) -> None:
         if number:
-            allocation._given_up(lambda: self.ports.release(number))
+            reservation.given_up(lambda: self.ports.release(number))
 
 
 def _policy_errors(spec: Object, before: Object) -> list[FieldError]:
@@ -357,8 +357,7 @@ def _policy_errors(spec: Object, before: Object) -> list[FieldError]:
 
 
 def _still_prefers_dual(spec: Object, before: Object) -> bool:
-    """It was and is PreferDualStack, and its addresses are as they were: the cluster's stacks may have changed,
-    the Service does not follow by itself."""
+    """PreferDualStack before and after, its addresses untouched: it does not follow the cluster's stacks."""
     return (
         spec["type"] == before["type"] != "ExternalName"
         and spec.get("ipFamilyPolicy") == "PreferDualStack"
