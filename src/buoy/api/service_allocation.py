@@ -1,8 +1,8 @@
 """What a Service is given: IP families, cluster IPs, node ports.
 
 The rules are those of k8s.io/kubernetes' ``pkg/registry/core/service/storage``. An allocator lives in memory,
-with the one API server that writes Services, and is rebuilt from the stored ones when that starts. All here is
-synchronous, so two requests on one event loop never see the same address free.
+with the one API server that writes Services, and is rebuilt from the stored ones when that starts. All here
+is synchronous, so two requests on one event loop never see the same address free.
 
 The order for a write: default, prepare, `reserve`, validate, store; then `commit`, or `rollback` if any step
 after the reservation failed or the write was a dry run.
