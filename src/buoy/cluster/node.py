@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from .. import kubelet, network, proxy
 from ..network import lan
-from . import containerd, linux
+from . import containerd, linux, uplink
 from .config import ClusterConfig
 from .images import PAUSE
 from .process import run_component, set_up_logging
@@ -94,9 +94,8 @@ def prepare(config: ClusterConfig, folder: StateFolder, node: str) -> None:
         cni_configuration=str(HERE / "cni"),
     )
     (here / "containerd.toml").write_text(configuration.toml())
-    resolvers = Path("/etc/resolv.conf")
-    lines = resolvers.read_text() if config.uplink and resolvers.exists() else "# no way out of the cluster\n"
-    (here / "resolv.conf").write_text(lines)
+    resolver = f"nameserver {uplink.DNS_FORWARDER}\n" if config.uplink else "# no way out of the cluster\n"
+    (here / "resolv.conf").write_text(resolver)
     for source, target in (
         (folder.pki / "ca.crt", "ca.crt"),
         (folder.component_kubeconfig(node), "kubelet.kubeconfig"),

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import containerd, linux
+from . import containerd, linux, uplink
 from .config import ClusterConfig
 from .supervisor import in_child
 
@@ -53,6 +53,10 @@ def problems(config: ClusterConfig) -> Iterator[Problem]:
                 "apt-get install containernetworking-plugins",
             )
             break
+    if config.uplink and not uplink.available():
+        yield Problem(
+            "pasta, the way out of the cluster, is not installed", "apt-get install passt, or --no-uplink"
+        )
     if not os.path.ismount("/sys/fs/cgroup"):
         yield Problem("no cgroups are mounted at /sys/fs/cgroup", "mount them, or run on the host itself")
     elif not os.access("/sys/fs/cgroup", os.W_OK):

@@ -13,7 +13,7 @@ from functools import partial
 
 from .. import apiserver, controllers, scheduler
 from ..network import lan
-from . import linux, node
+from . import linux, node, uplink
 from .config import API_PORT, ClusterConfig
 from .process import run_component, set_up_logging
 from .state import StateFolder
@@ -48,6 +48,7 @@ def _main(config: ClusterConfig, folder: StateFolder, api_socket: socket.socket)
     linux.sethostname(config.context)
     linux.mount("none", "/", flags=linux.MS_REC | linux.MS_PRIVATE)
     linux.mount("proc", "/proc", "proc", linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC)
+    host_network = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     linux.unshare(linux.CLONE_NEWNET)
     in_child(lambda: _make_lan(config))
     lan_socket = socket.create_server((config.control_plane, API_PORT), backlog=1024)
@@ -60,14 +61,17 @@ def _main(config: ClusterConfig, folder: StateFolder, api_socket: socket.socket)
         component("controllers", partial(_controllers, config, folder)),
         component("scheduler", partial(_scheduler, folder)),
         *(Process(name, partial(node.start, config, folder, name)) for name in config.node_names),
+        *([component("uplink", partial(uplink.connect, host_network))] if config.uplink else ()),
         Process("outside", partial(node.outside, config, folder.log("outside"))),
     ]
     Supervisor(processes, folder.path / "restarts.json").run()
 
 
 def _make_lan(config: ClusterConfig) -> None:
-    unreachable = [config.pod_cidr, config.service_cidr, "default"]
+    unreachable = [config.pod_cidr, config.service_cidr, "0.0.0.0/0"]
     lan.make((config.control_plane, config.gateway), config.network.prefixlen, unreachable)
+    if config.uplink:
+        uplink.translate(config.lan)
 
 
 def _apiserver(config: ClusterConfig, folder: StateFolder, sockets: tuple[socket.socket, ...]) -> None:
