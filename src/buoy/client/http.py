@@ -81,24 +81,31 @@ class Client:
     Every call raises `StatusError` for what the server refuses and `ConnectionFailed` if there is no answer.
     """
 
-    def __init__(self, access: Access, *, user_agent: str = "buoy") -> None:
+    def __init__(self, access: Access, *, user_agent: str = "buoy", accept: str = "application/json") -> None:
         self._access = access
         self._headers = {
             "User-Agent": user_agent,
-            "Accept": "application/json",
+            "Accept": accept,
             "Accept-Encoding": "identity",
         }
         self._session: aiohttp.ClientSession | None = None
         self._session_certificate = ""
 
     @classmethod
-    def from_kubeconfig(cls, path: str, *, context: str | None = None, user_agent: str = "buoy") -> Self:
+    def from_kubeconfig(
+        cls,
+        path: str,
+        *,
+        context: str | None = None,
+        user_agent: str = "buoy",
+        accept: str = "application/json",
+    ) -> Self:
         """The client that the kubeconfig file describes; with no *path*, that of the Pod this runs in.
 
-        Raises KubeconfigError.
+        *accept* is what it asks for, such as metadata only. Raises KubeconfigError.
         """
         access = kubeconfig.load(path, context) if path else kubeconfig.in_cluster()
-        return cls(access, user_agent=user_agent)
+        return cls(access, user_agent=user_agent, accept=accept)
 
     @property
     def server(self) -> str:
