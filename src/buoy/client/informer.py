@@ -43,7 +43,8 @@ class Informer:
     """All objects of *resource*, in *namespace* and matching the selectors if given, in memory.
 
     Keys are ``namespace/name``. The objects are shared: never change one. They come without
-    ``metadata.managedFields``.
+    ``metadata.managedFields``. *transform* may give something smaller to keep instead of an object; name,
+    namespace, uid and resourceVersion in its metadata must stay.
     """
 
     def __init__(
@@ -54,12 +55,14 @@ class Informer:
         namespace: str = "",
         label_selector: str = "",
         field_selector: str = "",
+        transform: Callable[[Object], Object] | None = None,
     ) -> None:
         self._client = client
         self._resource = resource
         self._namespace = namespace
         self._label_selector = label_selector
         self._field_selector = field_selector
+        self._transform = transform
         self._items: dict[str, Object] = {}
         self._indices: dict[str, _Index] = {}
         self._handlers: list[Handler] = []
@@ -200,6 +203,8 @@ class Informer:
             del self._items[key]
         else:
             new["metadata"].pop("managedFields", None)
+            if self._transform:
+                new = self._transform(new)
             self._items[key] = new
         for index in self._indices.values():
             index.replace(key, old, new)
