@@ -8,10 +8,11 @@ commit ends. Hence many commits of a few hundred chains, chains in descending or
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from ..model import Changes, PortRules, Ruleset, Settings
+from ..model import Changes, Ruleset, Settings
 from . import render
 from .render import NAT_SERVICES, SHARED_PLACES, Place, Rendered
 
@@ -106,21 +107,36 @@ class Batch:
         (batch.insert if place == NAT_SERVICES else batch.append).append((place.chain, rule))
 
 
-def encode(batches: Iterable[Batch]) -> bytes:
-    """The input for ``iptables-restore --noflush``, empty if there is nothing to do."""
-    return "".join(f"{line}\n" for batch in batches for line in batch.lines()).encode()
+class Script(NamedTuple):
+    """What to do, and how many rules there are then (or, for changes, are more than before) by table."""
+
+    batches: list[Batch]
+    rules: Counter[str]
+
+    def encode(self) -> bytes:
+        """The input for ``iptables-restore --noflush``, empty if there is nothing to do."""
+        return "".join(f"{line}\n" for batch in self.batches for line in batch.lines()).encode()
+
+
+def _count(rendered: Rendered) -> Counter[str]:
+    count = Counter(rule.place.table for rule in rendered.shared)
+    count["nat"] += sum(map(len, rendered.chains.values()))
+    return count
 
 
 _NOTHING = Rendered({}, [])
 
 
-def for_changes(changes: Changes, settings: Settings) -> list[Batch]:
-    """From what `changes` says was there. The size is that of the changes."""
+def for_changes(changes: Changes, settings: Settings) -> Script:
+    """From what *changes* say was there. The size is that of the changes."""
     batches = [Batch()]
+    more: Counter[str] = Counter()
     lines = 0
     for old, new in changes.values():
         before = render.render(old, settings) if old else _NOTHING
         after = render.render(new, settings) if new else _NOTHING
+        more.update(_count(after))
+        more.subtract(_count(before))
         if lines > _COMMIT_LINES:
             batches.append(Batch())
             lines = 0
@@ -138,20 +154,23 @@ def for_changes(changes: Changes, settings: Settings) -> list[Batch]:
         for place, rule in has.keys() - had.keys():
             batch.add(place, rule)
         lines += len(gone) + len(had) + len(has)
-    return batches
+    return Script(batches, more)
 
 
-def for_saved(saved: Tables, ruleset: Ruleset) -> list[Batch]:
+def for_saved(saved: Tables, ruleset: Ruleset) -> Script:
     """From what is in the kernel. What is right already stays untouched."""
     settings = ruleset.settings
     frame, services, end = Batch(), [Batch()], Batch()
+    total: Counter[str] = Counter()
 
     for place, rules in render.fixed_chains(settings).items():
+        total[place.table] += len(rules)
         if saved.get(place.table, {}).get(place.chain) != rules:
             frame[place.table].write[place.chain] = rules
     wanted: dict[Place, list[str]] = {place: [] for place in SHARED_PLACES}
     rendered = [render.render(rules, settings) for rules in ruleset.ports.values()]
     for one in rendered:
+        total.update(_count(one))
         for place, rule in dict.fromkeys(one.shared):
             wanted[place].append(rule)
 
@@ -161,6 +180,7 @@ def for_saved(saved: Tables, ruleset: Ruleset) -> list[Batch]:
     existing: dict[Place, Counter[str]] = {}
     for place, rules in wanted.items():
         last = render.last_rules(settings) if place == NAT_SERVICES else []
+        total[place.table] += len(last)
         there = saved.get(place.table, {}).get(place.chain)
         if there is None:
             frame[place.table].write[place.chain] = last
@@ -195,7 +215,7 @@ def for_saved(saved: Tables, ruleset: Ruleset) -> list[Batch]:
         if jump.rule not in saved.get(jump.table, {}).get(jump.chain, ()):
             end[jump.table].insert.append((jump.chain, jump.rule))
     stale = [chain for chain in nat if chain.startswith(render.OWN_PREFIXES) and chain not in chains]
-    return [frame, *services, end, *_drop(stale)]
+    return Script([frame, *services, end, *_drop(stale)], total)
 
 
 def _target(rule: str) -> str:
@@ -211,7 +231,7 @@ def _drop(stale: list[str]) -> Iterator[Batch]:
         yield batch
 
 
-def for_removal(saved: Tables, settings: Settings) -> list[Batch]:
+def for_removal(saved: Tables, settings: Settings) -> Script:
     """Take away every chain that this backend makes, and the jumps to them."""
     way_in, frame = Batch(), Batch()
     for jump in render.jumps(settings):
@@ -222,7 +242,7 @@ def for_removal(saved: Tables, settings: Settings) -> list[Batch]:
             way_in[place.table].write[place.chain] = []
             frame[place.table].drop.append(place.chain)
     stale = [chain for chain in saved.get("nat", {}) if chain.startswith(render.OWN_PREFIXES)]
-    return [way_in, *_drop(stale), frame]
+    return Script([way_in, *_drop(stale), frame], Counter())
 
 
 def for_check(settings: Settings) -> bytes:
@@ -235,16 +255,3 @@ def for_check(settings: Settings) -> bytes:
     checks["nat"] += [f"-C {render.SERVICES} {rule}" for rule in render.last_rules(settings)]
     blocks = (["*" + table, *lines, "COMMIT"] for table, lines in checks.items() if lines)
     return "".join(f"{line}\n" for block in blocks for line in block).encode()
-
-
-def count_rules(ports: Iterable[PortRules], settings: Settings) -> dict[str, int]:
-    """How many rules there are in each table."""
-    count: Counter[str] = Counter()
-    for rules in ports:
-        rendered = render.render(rules, settings)
-        count["nat"] += sum(map(len, rendered.chains.values()))
-        count.update(rule.place.table for rule in rendered.shared)
-    for place, lines in render.fixed_chains(settings).items():
-        count[place.table] += len(lines)
-    count["nat"] += len(render.last_rules(settings))
-    return dict(count)
