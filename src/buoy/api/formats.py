@@ -24,6 +24,9 @@ _C_IDENTIFIER = "[A-Za-z_][A-Za-z0-9_]*"
 _HEADER = "[-A-Za-z0-9]+"
 _PERCENT = "[0-9]+%"
 
+_LABEL_UNDERSCORE = "_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?"
+_SEARCH = rf"{_LABEL_UNDERSCORE}(\.{_LABEL_UNDERSCORE})*"
+
 _label_re = re.compile(_LABEL, re.ASCII).fullmatch
 _subdomain_re = re.compile(_SUBDOMAIN, re.ASCII).fullmatch
 _label_1035_re = re.compile(_LABEL_1035, re.ASCII).fullmatch
@@ -33,6 +36,7 @@ _config_key_re = re.compile(_CONFIG_KEY, re.ASCII).fullmatch
 _c_identifier_re = re.compile(_C_IDENTIFIER, re.ASCII).fullmatch
 _header_re = re.compile(_HEADER, re.ASCII).fullmatch
 _percent_re = re.compile(_PERCENT, re.ASCII).fullmatch
+_search_re = re.compile(_SEARCH, re.ASCII).fullmatch
 _port_name_re = re.compile("[-a-z0-9]+", re.ASCII).fullmatch
 
 
@@ -228,6 +232,29 @@ def percent(text: str) -> Faults:
     return (_pattern_fault(sentence, _PERCENT, "1%", "93%"),)
 
 
+@lru_cache(1024)
+def search_domain(text: str) -> Faults:
+    """A subdomain for a search list, whose labels may also hold underscores."""
+    faults: list[str] = []
+    if size(text) > 253:
+        faults.append(longer_than(253))
+    if not _search_re(text):
+        faults.append(
+            _pattern_fault(
+                "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, "
+                "'_', '-' or '.', and must start and end with an alphanumeric character",
+                _SEARCH,
+                "example.com",
+            )
+        )
+    return tuple(faults)
+
+
+def user_or_group(number: int) -> Faults:
+    """A numeric user or group."""
+    return () if 0 <= number <= 0xFFFFFFFF else (between(0, 0xFFFFFFFF),)
+
+
 def port_number(port: int) -> Faults:
     return () if 1 <= port <= 65535 else (between(1, 65535),)
 
@@ -250,6 +277,29 @@ def port_name(text: str) -> Faults:
 
 
 _dotted_re = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3}){3}", re.ASCII).fullmatch
+
+
+def port(value: int | str) -> Faults:
+    """A port's number or name."""
+    return port_name(value) if isinstance(value, str) else port_number(value)
+
+
+def relative_path(text: str) -> Faults:
+    """A path that stays below where it starts."""
+    faults = ("must be a relative path",) if text.startswith("/") else ()
+    return (*faults, *no_way_up(text))
+
+
+def no_way_up(text: str) -> Faults:
+    return ("must not contain '..'",) if ".." in text.split("/") else ()
+
+
+def file_path(text: str) -> Faults:
+    """A relative path whose first element is not reserved for the atomic writer of volumes."""
+    faults = relative_path(text)
+    if text.startswith("..") and not text.startswith("../"):
+        faults = (*faults, "must not start with '..'")
+    return faults
 
 
 def ip_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

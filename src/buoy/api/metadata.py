@@ -18,6 +18,7 @@ NEGATIVE = "must be greater than or equal to 0"
 
 _ANNOTATIONS_LIMIT = 256 * 1024
 _MANAGER_LIMIT = 128
+_STANDARD_FINALIZERS = frozenset({"kubernetes", "orphan", "foregroundDeletion"})
 
 Rule = Callable[[Object, Object | None], Sequence[FieldError]]
 
@@ -41,8 +42,25 @@ def faults(path: str, value: str, found: Iterable[str]) -> list[FieldError]:
     return [invalid(path, value, fault) for fault in found]
 
 
+def equivalent(new: Any, old: Any) -> bool:
+    """Equal, where a field that is absent and one that is empty, zero or false are the same.
+
+    Clients with typed objects leave such fields out, whatever they were given.
+    """
+    return bool(new == old or _without_empty(new) == _without_empty(old))
+
+
+def _without_empty(value: Any) -> Any:
+    if isinstance(value, dict):
+        pruned = {key: _without_empty(each) for key, each in value.items()}
+        return {key: each for key, each in pruned.items() if each not in (None, "", 0, [], {})}
+    if isinstance(value, list):
+        return [_without_empty(each) for each in value]
+    return value
+
+
 def immutable(path: str, new: Any, old: Any) -> list[FieldError]:
-    return [] if new == old else [invalid(path, new, IMMUTABLE)]
+    return [] if equivalent(new, old) else [invalid(path, new, IMMUTABLE)]
 
 
 def non_negative(path: str, value: int | None) -> list[FieldError]:
@@ -179,6 +197,15 @@ def _validate_finalizers(finalizers: Sequence[str], path: str) -> list[FieldErro
     errors: list[FieldError] = []
     for finalizer in finalizers:
         errors += faults(path, finalizer, formats.label_key(finalizer))
+    for index, finalizer in enumerate(finalizers):
+        if "/" not in finalizer and finalizer not in _STANDARD_FINALIZERS:
+            errors.append(
+                invalid(
+                    f"{path}[{index}]",
+                    finalizer,
+                    "name is neither a standard finalizer name nor is it fully qualified",
+                )
+            )
     if "orphan" in finalizers and "foregroundDeletion" in finalizers:
         errors.append(
             invalid(path, list(finalizers), "finalizer orphan and foregroundDeletion cannot be both set")

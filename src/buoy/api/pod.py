@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import pods
+from . import formats, pods
 from .duration import age
 from .kind import AGE_COLUMN, NAME_COLUMN, Column, Kind
 from .meta import Object, parse_time
+from .metadata import validating
 from .models import core_v1
+from .pod_validation import validate_pod, validate_pod_status
 from .podspec import default_pod_only, default_pod_spec
 from .resource import PODS
 
@@ -181,6 +183,8 @@ POD = Kind(
     has_generation=True,
     default=default,
     prepare=prepare,
+    validate=validating(formats.dns_subdomain, validate_pod),
+    validate_status=validate_pod_status,
     selectable_fields={
         "spec.nodeName": _field("spec", "nodeName"),
         "spec.restartPolicy": _field("spec", "restartPolicy"),

@@ -27,7 +27,12 @@ TOPOLOGY_HINTS_ANNOTATION = "service.kubernetes.io/topology-aware-hints"
 
 _WITH_CLUSTER_IP = ("ClusterIP", "NodePort", "LoadBalancer")
 _WITH_NODE_PORT = ("NodePort", "LoadBalancer")
-_PROTOCOLS = ("SCTP", "TCP", "UDP")
+_PROTOCOLS = frozenset({"TCP", "UDP", "SCTP"})
+_TYPES = frozenset({*_WITH_CLUSTER_IP, "ExternalName"})
+_POLICIES = frozenset({"Cluster", "Local"})
+_DISTRIBUTIONS = frozenset({"PreferClose", "PreferSameNode", "PreferSameZone"})
+_FAMILIES = frozenset({"IPv4", "IPv6"})
+_FAMILY_POLICIES = frozenset({"SingleStack", "PreferDualStack", "RequireDualStack"})
 _DAY = 86400
 
 
@@ -185,8 +190,8 @@ def _validate(service: Object, old: Object | None) -> list[FieldError]:
     kind = spec.get("type")
     if not kind:
         errors.append(required("spec.type"))
-    elif kind not in (*_WITH_CLUSTER_IP, "ExternalName"):
-        errors.append(not_supported("spec.type", kind, (*_WITH_CLUSTER_IP, "ExternalName")))
+    elif kind not in _TYPES:
+        errors.append(not_supported("spec.type", kind, _TYPES))
     errors += _validate_duplicates(spec)
     errors += _validate_load_balancer(service, old)
     errors += _validate_traffic(spec)
@@ -344,13 +349,12 @@ def validate_cluster_ips(spec: Object, before: Any = ()) -> list[FieldError]:
     elif ips:
         errors.append(invalid("spec.clusterIPs", ips, "must be empty when `clusterIP` is not specified"))
     for index, family in enumerate(families):
-        if family not in ("IPv4", "IPv6"):
-            errors.append(not_supported(f"spec.ipFamilies[{index}]", family, ("IPv4", "IPv6")))
+        if family not in _FAMILIES:
+            errors.append(not_supported(f"spec.ipFamilies[{index}]", family, _FAMILIES))
         if family in families[:index]:
             errors.append(duplicate(f"spec.ipFamilies[{index}]", family))
-    policies = ("SingleStack", "PreferDualStack", "RequireDualStack")
-    if policy is not None and policy not in policies:
-        errors.append(not_supported("spec.ipFamilyPolicy", policy, policies))
+    if policy is not None and policy not in _FAMILY_POLICIES:
+        errors.append(not_supported("spec.ipFamilyPolicy", policy, _FAMILY_POLICIES))
     bad = False
     for index, address in enumerate(ips):
         if index == 0 and address == HEADLESS:
@@ -368,7 +372,7 @@ def validate_cluster_ips(spec: Object, before: Any = ()) -> list[FieldError]:
         errors.append(invalid("spec.clusterIPs", ips, "may specify no more than one IP for each IP family"))
     if not is_headless(spec):
         for index, (address, family) in enumerate(zip(ips, families, strict=False)):
-            if family in ("IPv4", "IPv6") and (":" in address) is not (family == "IPv6"):
+            if family in _FAMILIES and (":" in address) is not (family == "IPv6"):
                 errors.append(
                     invalid(
                         f"spec.clusterIPs[{index}]",
@@ -429,7 +433,6 @@ def _validate_load_balancer(service: Object, old: Object | None) -> list[FieldEr
 
 def _validate_traffic(spec: Object) -> list[FieldError]:
     errors: list[FieldError] = []
-    policies = ("Cluster", "Local")
     external = spec.get("externalTrafficPolicy")
     if not is_external(spec):
         if external:
@@ -442,8 +445,8 @@ def _validate_traffic(spec: Object) -> list[FieldError]:
             )
     elif not external:
         errors.append(required("spec.externalTrafficPolicy"))
-    elif external not in policies:
-        errors.append(not_supported("spec.externalTrafficPolicy", external, policies))
+    elif external not in _POLICIES:
+        errors.append(not_supported("spec.externalTrafficPolicy", external, _POLICIES))
     port = spec.get("healthCheckNodePort") or 0
     path = "spec.healthCheckNodePort"
     if not needs_health_check(spec):
@@ -463,12 +466,11 @@ def _validate_traffic(spec: Object) -> list[FieldError]:
     if internal is None:
         if spec.get("type") in _WITH_CLUSTER_IP:
             errors.append(required("spec.internalTrafficPolicy"))
-    elif internal not in policies:
-        errors.append(not_supported("spec.internalTrafficPolicy", internal, policies))
+    elif internal not in _POLICIES:
+        errors.append(not_supported("spec.internalTrafficPolicy", internal, _POLICIES))
     distribution = spec.get("trafficDistribution")
-    choices = ("PreferClose", "PreferSameNode", "PreferSameZone")
-    if distribution is not None and distribution not in choices:
-        errors.append(not_supported("spec.trafficDistribution", distribution, choices))
+    if distribution is not None and distribution not in _DISTRIBUTIONS:
+        errors.append(not_supported("spec.trafficDistribution", distribution, _DISTRIBUTIONS))
     return errors
 
 

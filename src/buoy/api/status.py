@@ -58,7 +58,10 @@ def invalid(path: str, value: Any, detail: str) -> FieldError:
 
 
 def not_supported(path: str, value: Any, supported: Iterable[str]) -> FieldError:
-    choices = ", ".join(_show(choice) for choice in sorted(supported))
+    """*supported* are shown in their order, a set's sorted."""
+    if isinstance(supported, set | frozenset):
+        supported = sorted(supported)
+    choices = ", ".join(_show(choice) for choice in supported)
     return FieldError(
         "FieldValueNotSupported", path, f"Unsupported value: {_show(value)}: supported values: {choices}"
     )
