@@ -73,9 +73,24 @@ _PRIMITIVES: Mapping[Any, tuple[Base, str]] = {
 }
 
 _INT64 = frozenset(
-    "activeDeadlineSeconds deletionGracePeriodSeconds expirationSeconds fsGroup generation "
-    "observedGeneration runAsGroup runAsUser terminationGracePeriodSeconds tolerationSeconds "
-    "templateGeneration revision gracePeriodSeconds remainingItemCount timeoutSeconds limit".split()
+    (
+        "activeDeadlineSeconds",
+        "deletionGracePeriodSeconds",
+        "expirationSeconds",
+        "fsGroup",
+        "generation",
+        "observedGeneration",
+        "runAsGroup",
+        "runAsUser",
+        "terminationGracePeriodSeconds",
+        "tolerationSeconds",
+        "templateGeneration",
+        "revision",
+        "gracePeriodSeconds",
+        "remainingItemCount",
+        "timeoutSeconds",
+        "limit",
+    )
 )
 
 
@@ -113,10 +128,13 @@ def _field(hint: Any, text: str, name: str, merge: Merge = ATOMIC) -> Field:
     if origin is list:
         item = _field(arguments[0], text, name)
         return Field("list", f"[]{item.go}", item=item, merge=merge)
-    if origin is dict and arguments:
-        item = _field(arguments[1], text, name)
+    if hint is dict:
+        if name in _OTHER_MAPS:
+            return Field("any", "interface {}")
+        quantity = name in _QUANTITY_MAPS
+        item = Field("quantity", "resource.Quantity") if quantity else Field("string", "string")
         return Field("map", f"map[string]{item.go}", item=item, merge=merge)
-    if "Quantity" in text or (name in _QUANTITY_MAPS and hint is str):
+    if "Quantity" in text:
         return Field("quantity", "resource.Quantity")
     if hint in _PRIMITIVES:
         base, go = _PRIMITIVES[hint]
@@ -128,14 +146,47 @@ def _field(hint: Any, text: str, name: str, merge: Merge = ATOMIC) -> Field:
     if dataclasses.is_dataclass(hint):
         assert isinstance(hint, type)
         struct = _in_progress.get(hint) or struct_of(hint)
-        return Field("struct", f"{hint.__module__.rpartition('.')[2].rpartition('_')[2]}.{hint.__name__}",
-                     struct, merge=merge)
+        return Field(
+            "struct",
+            f"{hint.__module__.rpartition('.')[2].rpartition('_')[2]}.{hint.__name__}",
+            struct,
+            merge=merge,
+        )
     return Field("any", "interface {}")
 
 
-# lightkube writes a Quantity in a map as a plain str.
-_QUANTITY_MAPS = frozenset({"limits", "requests", "capacity", "allocatable", "allocatedResources", "overhead",
-                            "hard", "used", "default", "defaultRequest", "max", "min", "maxLimitRequestRatio"})
+# lightkube writes every map as a bare dict: these hold quantities, those something richer, all others texts.
+_QUANTITY_MAPS = frozenset(
+    (
+        "limits",
+        "requests",
+        "capacity",
+        "allocatable",
+        "allocatedResources",
+        "overhead",
+        "podFixed",
+        "hard",
+        "used",
+        "default",
+        "defaultRequest",
+        "max",
+        "min",
+        "maxLimitRequestRatio",
+    )
+)
+_OTHER_MAPS = frozenset(
+    (
+        "definitions",
+        "dependencies",
+        "patternProperties",
+        "properties",
+        "extra",
+        "resources",
+        "counters",
+        "attributes",
+        "disruptedPods",
+    )
+)
 
 
 Unknown = list[str]
@@ -252,14 +303,20 @@ def _check_time(value: Any, field: Field, parent: Struct, path: _Path) -> None:
     except ValueError:
         moment = None
     if moment is None or moment.tzinfo is None or "T" not in value:
-        layout = "2006-01-02T15:04:05.000000Z07:00" if field.go == "v1.MicroTime" else "2006-01-02T15:04:05Z07:00"
-        raise TypeMismatch(
-            f'parsing time "{value}" as "{layout}": cannot parse "{value}" as "2006"'
+        layout = (
+            "2006-01-02T15:04:05.000000Z07:00" if field.go == "v1.MicroTime" else "2006-01-02T15:04:05Z07:00"
         )
+        raise TypeMismatch(f'parsing time "{value}" as "{layout}": cannot parse "{value}" as "2006"')
 
 
-_JSON_WORD: Mapping[type, str] = {str: "string", bool: "bool", int: "number", float: "number",
-                                  dict: "object", list: "array"}
+_JSON_WORD: Mapping[type, str] = {
+    str: "string",
+    bool: "bool",
+    int: "number",
+    float: "number",
+    dict: "object",
+    list: "array",
+}
 
 
 def _mismatch(value: Any, field: Field, parent: Struct, path: _Path) -> TypeMismatch:

@@ -1,0 +1,146 @@
+"""The server's metrics, under Kubernetes' names."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+
+from buoy import KUBERNETES_VERSION
+
+from .requestinfo import RequestInfo
+
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+
+_SECONDS = (
+    0.005,
+    0.025,
+    0.05,
+    0.1,
+    0.2,
+    0.4,
+    0.6,
+    0.8,
+    1.0,
+    1.25,
+    1.5,
+    2,
+    3,
+    4,
+    5,
+    6,
+    8,
+    10,
+    15,
+    20,
+    30,
+    45,
+    60,
+)
+_LABELS = ("verb", "group", "version", "resource", "subresource", "scope", "component")
+_LONG = frozenset({"watch", "connect"})
+_STREAMS = frozenset({"exec", "attach", "portforward", "log", "proxy"})
+
+
+class Metrics:
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._requests = Counter(
+            "apiserver_request",
+            "Counter of apiserver requests broken out for each verb, group, version, resource, scope, "
+            "component, and HTTP response code.",
+            (*_LABELS, "code"),
+            registry=self.registry,
+        )
+        self._seconds = Histogram(
+            "apiserver_request_duration_seconds",
+            "Response latency distribution in seconds for each verb, group, version, resource, subresource, "
+            "scope and component.",
+            _LABELS,
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._long = Gauge(
+            "apiserver_longrunning_requests",
+            "Gauge of all active long-running apiserver requests broken out by verb, group, version, "
+            "resource, scope and component.",
+            _LABELS,
+            registry=self.registry,
+        )
+        self._inflight = Gauge(
+            "apiserver_current_inflight_requests",
+            "Maximal number of currently used inflight request limit of this apiserver per request kind.",
+            ("request_kind",),
+            registry=self.registry,
+        )
+        build = Gauge(
+            "kubernetes_build_info",
+            "A metric with a constant '1' value labeled by version.",
+            ("git_version",),
+            registry=self.registry,
+        )
+        build.labels(KUBERNETES_VERSION).set(1)
+        self._by_kind = {kind: self._inflight.labels(kind) for kind in ("readOnly", "mutating")}
+        self._counters: dict[tuple[Any, ...], Any] = {}
+        self._histograms: dict[tuple[str, ...], Any] = {}
+
+    def request(self, method: str) -> Measured:
+        return Measured(self, self._by_kind["readOnly" if method in ("GET", "HEAD") else "mutating"])
+
+    def count(self, info: RequestInfo, code: int, seconds: float) -> None:
+        labels = labels_of(info)
+        counter = self._counters.get((*labels, code))
+        if counter is None:
+            counter = self._counters[(*labels, code)] = self._requests.labels(*labels, str(code))
+        counter.inc()
+        if labels[0] in ("WATCH", "CONNECT"):
+            return
+        histogram = self._histograms.get(labels)
+        if histogram is None:
+            histogram = self._histograms[labels] = self._seconds.labels(*labels)
+        histogram.observe(seconds)
+
+    def long_running(self, info: RequestInfo) -> Any:
+        return self._long.labels(*labels_of(info))
+
+    def expose(self) -> bytes:
+        return generate_latest(self.registry)
+
+
+class Measured:
+    """Measures one request: a context manager; set *info* and *code* in it."""
+
+    __slots__ = ("_began", "_gauge", "_metrics", "code", "info")
+
+    def __init__(self, metrics: Metrics, gauge: Any) -> None:
+        self._metrics = metrics
+        self._gauge = gauge
+        self._began = time.perf_counter()
+        self.info: RequestInfo | None = None
+        self.code = 500
+
+    def __enter__(self) -> Measured:
+        self._gauge.inc()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._gauge.dec()
+        if self.info is not None:
+            self._metrics.count(self.info, self.code, time.perf_counter() - self._began)
+
+
+def labels_of(info: RequestInfo) -> tuple[str, ...]:
+    if not info.is_resource:
+        known = info.path.split("/", 2)[1] if info.path.count("/") < 3 else ""
+        return info.method, "", "", "", f"/{known}" if known else "", "", "apiserver"
+    verb = "CONNECT" if info.subresource in _STREAMS else _SHOWN.get(info.verb, info.verb.upper())
+    scope = "resource" if info.name else "namespace" if info.namespace else "cluster"
+    return verb, info.group, info.version, info.resource, info.subresource, scope, "apiserver"
+
+
+_SHOWN = {"create": "POST", "update": "PUT", "deletecollection": "DELETECOLLECTION"}

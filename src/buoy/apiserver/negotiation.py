@@ -1,0 +1,167 @@
+"""Content negotiation: which form the client wants, and what it has sent."""
+
+from __future__ import annotations
+
+import functools
+import json
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+import yaml
+
+from buoy.api.status import StatusError, bad_request
+
+_decode = msgspec.json.Decoder().decode
+
+As = Literal["", "Table", "PartialObjectMetadata", "PartialObjectMetadataList", "APIGroupDiscoveryList"]
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """One way to answer that the client accepts."""
+
+    media: Literal["json", "yaml"] = "json"
+    form: As = ""
+    version: str = ""
+    group: str = ""
+
+
+DEFAULT = Accepted()
+_ANY = ("*/*", "application/*")
+_JSON = ("application/json",)
+_YAML = ("application/yaml",)
+_FORMS = {
+    "Table": ("v1", "v1beta1"),
+    "PartialObjectMetadata": ("v1", "v1beta1"),
+    "PartialObjectMetadataList": ("v1", "v1beta1"),
+}
+
+
+@functools.lru_cache(256)
+def accepted(header: str, *, discovery: bool = False, stream: bool = False) -> Accepted:
+    """The best of an ``Accept`` header. Raises StatusError 406 if there is nothing the server can make."""
+    if not header:
+        return DEFAULT
+    choices: list[tuple[float, int, str, dict[str, str]]] = []
+    for index, part in enumerate(header.split(",")):
+        media, *parameters = (piece.strip() for piece in part.split(";"))
+        given = dict(parameter.split("=", 1) for parameter in parameters if "=" in parameter)
+        try:
+            quality = float(given.pop("q", "1"))
+        except ValueError:
+            quality = 0.0
+        choices.append((-quality, index, media.lower(), given))
+    for _, _, media, given in sorted(choices, key=lambda choice: choice[:2]):
+        kind: Literal["json", "yaml"]
+        if media in _JSON or media in _ANY:
+            kind = "json"
+        elif media in _YAML and not stream:
+            kind = "yaml"
+        else:
+            continue
+        form = given.get("as", "")
+        if not form:
+            return Accepted(kind)
+        if form in _FORMS:
+            if given.get("g") == "meta.k8s.io" and given.get("v") in _FORMS[form] and not discovery:
+                return Accepted(kind, form, given["v"], given["g"])  # type: ignore[arg-type]
+        elif discovery and form == "APIGroupDiscoveryList" and given.get("g") == "apidiscovery.k8s.io":
+            if given.get("v") in ("v2", "v2beta1"):
+                return Accepted(kind, "APIGroupDiscoveryList", given["v"], given["g"])
+    raise StatusError(
+        406,
+        "NotAcceptable",
+        "only the following media types are accepted: application/json, application/yaml, "
+        "application/json;as=Table;g=meta.k8s.io;v=v1",
+    )
+
+
+class DuplicateFields:
+    """Collects the paths of JSON keys that a body gives twice, which an ordinary decoder hides."""
+
+    def __init__(self, body: bytes) -> None:
+        self.paths: list[str] = []
+        value = json.loads(body, object_pairs_hook=self._pairs)
+        self._walk(value, "")
+
+    class _Pairs(list[tuple[str, Any]]):
+        pass
+
+    def _pairs(self, pairs: list[tuple[str, Any]]) -> DuplicateFields._Pairs:
+        return self._Pairs(pairs)
+
+    def _walk(self, value: Any, path: str) -> None:
+        if isinstance(value, self._Pairs):
+            seen = set()
+            for key, element in value:
+                where = f"{path}.{key}" if path else key
+                if key in seen:
+                    self.paths.append(where)
+                seen.add(key)
+                self._walk(element, where)
+        elif isinstance(value, list):
+            for index, element in enumerate(value):
+                self._walk(element, f"{path}[{index}]")
+
+
+def parse_body(body: bytes, content_type: str) -> Any:
+    """The decoded body. Raises StatusError 400, 415."""
+    media = content_type.partition(";")[0].strip().lower()
+    if media in ("", "application/json", "*/*") or media.endswith("+json"):
+        return parse_json(body)
+    if media in ("application/yaml", "application/apply-patch+yaml"):
+        return parse_yaml(body)
+    raise StatusError(
+        415,
+        "UnsupportedMediaType",
+        "the body of the request was in an unknown format - accepted media types include: "
+        "application/json, application/yaml",
+    )
+
+
+def parse_json(body: bytes) -> Any:
+    try:
+        return _decode(body)
+    except msgspec.DecodeError as error:
+        raise bad_request(f"couldn't get version/kind; json parse error: {_go_error(body, error)}") from None
+
+
+def _go_error(body: bytes, error: msgspec.DecodeError) -> str:
+    if not body.strip():
+        return "unexpected end of JSON input"
+    text = str(error)
+    if "truncated" in text:
+        return "unexpected end of JSON input"
+    position = text.rpartition("byte ")[2].rstrip(")")
+    if position.isdigit() and int(position) < len(body):
+        character = chr(body[int(position)])
+        return f"invalid character {character!r} at offset {position}"
+    return text
+
+
+def parse_yaml(body: bytes) -> Any:
+    try:
+        return yaml.load(body, Loader=_Loader)  # noqa: S506
+    except yaml.YAMLError as error:
+        raise bad_request(f"error converting YAML to JSON: yaml: {error}") from None
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """YAML as JSON sees it: times are texts."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in _Loader.yaml_implicit_resolvers.items()
+}
+
+
+def to_yaml(value: Any) -> bytes:
+    text = yaml.dump(
+        value,
+        Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper),
+        default_flow_style=False,
+        allow_unicode=True,
+    )
+    return str(text).encode()
