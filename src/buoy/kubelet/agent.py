@@ -1,0 +1,276 @@
+"""The kubelet as a whole: which Pods have a worker, and what wakes them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shutil
+from collections.abc import Coroutine
+from typing import Any
+
+from ..api import meta
+from ..api.meta import Object
+from ..api.resource import PODS
+from ..client import Client, EventRecorder, Informer
+from . import Options, cgroups, logs
+from .cri import Runtime, RuntimeFailure
+from .handlers import Handlers
+from .images import Images
+from .node import allocatable, amounts, read_machine
+from .references import References
+from .registration import Registration
+from .runtime import PodRuntime
+from .tokens import Tokens
+from .volumes import PodDirectories
+from .worker import Node, PodWorker
+
+log = logging.getLogger(__name__)
+
+_RELIST = 15.0
+_RECONNECT = 0.1
+_SETTLE_FIRST, _SETTLE_LONGEST = 0.002, 0.25
+_SETTLE_TIMES = 20
+
+
+class Kubelet:
+    """One node's agent."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._workers: dict[str, PodWorker] = {}  # by uid
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._finished: set[str] = set()  # done with, but still in the API (finalizers)
+        self._known: dict[str, PodRuntime] = {}
+        self._settling: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Until cancelled. Pods are left running."""
+        options = self._options
+        os.makedirs(options.root_dir, exist_ok=True)
+        os.makedirs(options.pod_logs_dir, exist_ok=True)
+        machine = read_machine(options.root_dir)
+        async with Client.from_kubeconfig(options.kubeconfig, user_agent="kubelet") as client:
+            runtime = Runtime(options.runtime_endpoint, events_namespace=options.containerd_namespace)
+            events = EventRecorder(client, "kubelet", options.node_name)
+            handlers = Handlers(runtime)
+            self._runtime = runtime
+            self._node = Node(
+                options=options,
+                client=client,
+                runtime=runtime,
+                events=events,
+                images=Images(runtime, events),
+                handlers=handlers,
+                references=References(client, self._references_changed),
+                tokens=Tokens(client),
+                directories=PodDirectories(options.root_dir),
+                memory_capacity=machine.memory,
+                allocatable=amounts(allocatable(machine, options.max_pods)),
+            )
+            self._pods = Informer(client, PODS, field_selector=f"spec.nodeName={options.node_name}")
+            self._registration = Registration(options, client, runtime, machine, events)
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    for part in self._parts(events):
+                        tasks.create_task(part)
+            finally:
+                await self._stop()
+                self._node.references.close()
+                await handlers.close()
+                await runtime.close()
+
+    def _parts(self, events: EventRecorder) -> list[Coroutine[Any, Any, None]]:
+        parts = [events.run(), self._registration.run(), self._pods.run(), self._keep_pods()]
+        if self._options.tls_cert:
+            # Only who serves needs to know how.
+            from .server import Server
+
+            server = Server(
+                self._options, self._runtime, self._worker_of, lambda: list(self._workers.values())
+            )
+            parts.append(server.run())
+        return parts
+
+    async def _stop(self) -> None:
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # -- which Pods there are
+
+    async def _keep_pods(self) -> None:
+        while True:
+            try:
+                await self._runtime.version()
+                self._known = await self._runtime.pods()
+                break
+            except RuntimeFailure as error:
+                log.warning("runtime: %s", error)
+                await asyncio.sleep(_RECONNECT)
+        await self._pods.synced()
+        self._pods.subscribe(self._pod_changed)
+        for uid, runtime in self._known.items():
+            if uid not in self._workers:
+                self._adopt_orphan(uid, runtime)
+        self._known = {}
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._follow_runtime())
+            tasks.create_task(self._relist())
+
+    def _worker_of(self, key: str) -> PodWorker | None:
+        pod = self._pods.get(key)
+        return self._workers.get(meta.uid(pod)) if pod else None
+
+    def _pod_changed(self, old: Object | None, new: Object | None) -> None:
+        if new is None:
+            assert old is not None
+            uid = meta.uid(old)
+            self._finished.discard(uid)
+            if uid in self._workers:
+                self._workers[uid].removed()
+            return
+        uid = meta.uid(new)
+        if uid in self._workers:
+            self._workers[uid].update(new)
+        elif uid not in self._finished:
+            new = {"apiVersion": "v1", "kind": "Pod", **new}
+            self._start(PodWorker(self._node, new, self._known.get(uid)))
+
+    def _adopt_orphan(self, uid: str, runtime: PodRuntime) -> None:
+        """A Pod that the runtime has and the API does not: it goes, with the grace that its containers remember."""
+        log.info("pod %s/%s (%s) is gone from the API: cleaning up", runtime.namespace, runtime.name, uid)
+        pod: Object = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": runtime.name, "namespace": runtime.namespace, "uid": uid},
+            "spec": {"enableServiceLinks": False},
+        }
+        worker = PodWorker(self._node, pod, runtime)
+        worker.removed()
+        self._start(worker)
+
+    def _start(self, worker: PodWorker) -> None:
+        self._workers[worker.uid] = worker
+        task = asyncio.create_task(worker.run(), name=f"pod {meta.key(worker.pod)}")
+        self._tasks[worker.uid] = task
+        task.add_done_callback(lambda done: self._ended(worker.uid, done))
+
+    def _ended(self, uid: str, task: asyncio.Task[None]) -> None:
+        worker = self._workers.pop(uid)
+        del self._tasks[uid]
+        if task.cancelled():
+            return
+        error = task.exception()
+        current = self._pods.get(meta.key(worker.pod))
+        still_there = current is not None and meta.uid(current) == uid
+        if error is not None:
+            log.error("pod %s failed; it is taken up again", meta.key(worker.pod), exc_info=error)
+            if still_there:
+                assert current is not None
+                self._start(
+                    PodWorker(self._node, {"apiVersion": "v1", "kind": "Pod", **current}, PodRuntime(uid))
+                )
+        elif still_there:
+            self._finished.add(uid)
+
+    def _references_changed(self, uid: str) -> None:
+        if uid in self._workers:
+            self._workers[uid].references_changed()
+
+    # -- what the runtime says
+
+    async def _follow_runtime(self) -> None:
+        """Wake workers when their containers end, as containerd tells; its restarts lose nothing."""
+        while True:
+            try:
+                await self._runtime.version()
+                self._wake_all()
+                async for event in self._runtime.task_events():
+                    uid = self._node.owners.get(event.container_id)
+                    if uid is None or event.kind not in ("exit", "oom"):
+                        continue
+                    if event.kind == "oom":
+                        self._node.oom_killed.add(event.container_id)
+                    else:
+                        settled = asyncio.create_task(self._settle(uid, event.container_id))
+                        self._settling.add(settled)
+                        settled.add_done_callback(self._settling.discard)
+            except RuntimeFailure as error:
+                log.warning("runtime: %s", error)
+                self._registration.check()
+                await asyncio.sleep(_RECONNECT)
+
+    async def _settle(self, uid: str, container_id: str) -> None:
+        """The event comes before CRI knows: wait until it does, then have the Pod looked at."""
+        delay = _SETTLE_FIRST
+        try:
+            for _ in range(_SETTLE_TIMES):
+                state = await self._runtime.container_state(container_id)
+                if state is None:
+                    sandbox = await self._runtime.sandbox(container_id)
+                    running = sandbox is not None and sandbox.ready
+                else:
+                    running = state == "running"
+                if not running:
+                    break
+                await asyncio.sleep(delay)
+                delay = min(2 * delay, _SETTLE_LONGEST)
+        except RuntimeFailure as error:
+            log.debug("runtime: %s", error)
+        if uid in self._workers:
+            self._workers[uid].wake()
+
+    def _wake_all(self) -> None:
+        for worker in self._workers.values():
+            worker.wake()
+
+    async def _relist(self) -> None:
+        """The safety net: what events did not tell, and what was left behind on disk."""
+        while True:
+            try:
+                states = await self._runtime.states()
+            except RuntimeFailure as error:
+                log.debug("runtime: %s", error)
+            else:
+                await self._compare(states)
+                await self._rotate_logs()
+                try:
+                    await asyncio.to_thread(self._remove_leftovers, set(states) | set(self._workers))
+                except OSError as error:
+                    log.warning("leftovers: %s", error)
+            await asyncio.sleep(_RELIST)
+
+    async def _compare(self, states: dict[str, frozenset[tuple[str, str]]]) -> None:
+        for uid, worker in list(self._workers.items()):
+            if states.get(uid, frozenset()) != worker.runtime.states:
+                worker.wake()
+        for uid in states:
+            known = {meta.uid(pod) for pod in self._pods.items()}
+            if uid not in self._workers and uid not in known:
+                runtime = await self._runtime.pod(uid)
+                if uid not in self._workers:
+                    self._adopt_orphan(uid, runtime)
+
+    async def _rotate_logs(self) -> None:
+        for worker in list(self._workers.values()):
+            for container in worker.runtime.running:
+                path = container.log_path
+                if not path or not logs.needs_rotation(path, self._options.container_log_max_size):
+                    continue
+                try:
+                    await asyncio.to_thread(logs.rotate, path, self._options.container_log_max_files)
+                    await self._runtime.reopen_log(container.id)
+                except (OSError, RuntimeFailure) as error:
+                    log.warning("rotating %s: %s", path, error)
+
+    def _remove_leftovers(self, known: set[str]) -> None:
+        """Directories, logs and cgroups of Pods that nobody knows any more."""
+        for uid in self._node.directories.uids():
+            if uid not in known:
+                self._node.directories.remove(uid)
+                cgroups.remove(self._options.cgroup_root, uid)
+        for name in os.listdir(self._options.pod_logs_dir):
+            if name.rpartition("_")[2] not in known:
+                shutil.rmtree(os.path.join(self._options.pod_logs_dir, name), ignore_errors=True)
