@@ -60,7 +60,7 @@ class SmallApiServer:
     async def start(self) -> None:
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", self._handle)
-        self._runner = web.AppRunner(app, shutdown_timeout=0, handler_cancellation=True)
+        self._runner = web.AppRunner(app, shutdown_timeout=0.01, handler_cancellation=True)
         await self._runner.setup()
         self._socket = socket.socket()
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -152,7 +152,9 @@ class SmallApiServer:
         body = await request.read()
         content = json.loads(body) if body else {}
         if request.method == "POST" and subresource:
-            return web.json_response({"kind": "Status", "subresource": subresource, "of": name, "sent": content})
+            return web.json_response(
+                {"kind": "Status", "subresource": subresource, "of": name, "sent": content}
+            )
         name = name or content["metadata"]["name"]
         key = f"{namespace}/{name}" if namespace else name
         old = self.objects.get(plural, {}).get(key)

@@ -117,7 +117,9 @@ async def test_text_answers(client: Client, server: SmallApiServer) -> None:
 
 
 async def test_too_many_requests_are_tried_again(client: Client, server: SmallApiServer) -> None:
-    server.refusals += [refusal(429, "TooManyRequests", "slow down", **{"Retry-After": "0"}) for _ in range(3)]
+    server.refusals += [
+        refusal(429, "TooManyRequests", "slow down", **{"Retry-After": "0"}) for _ in range(3)
+    ]
     assert (await client.create(CONFIG_MAPS, config_map("a")))["metadata"]["name"] == "a"
     assert len(server.requests) == 4
 
