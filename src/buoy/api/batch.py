@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from . import formats
 from .apps import CONTAINERS_COLUMN, IMAGES_COLUMN, SELECTOR_COLUMN
 from .duration import age, human_duration
 from .kind import AGE_COLUMN, NAME_COLUMN, Column, Kind
 from .meta import Object, parse_time, uid
+from .metadata import immutable, validate_label_selector, validating
 from .models import batch_v1
+from .pod_validation import validate_template
 from .pods import is_true
 from .podspec import default_template
 from .resource import JOBS
+from .status import FieldError, invalid, not_supported, required
+from .workload_validation import validate_counts, validate_matching
 
 UID_LABEL = "batch.kubernetes.io/controller-uid"
 NAME_LABEL = "batch.kubernetes.io/job-name"
@@ -63,6 +68,74 @@ def prepare(job: Object, old: Object | None) -> None:
     selector["matchLabels"] = matched
 
 
+def _validate(job: Object, old: Object | None) -> list[FieldError]:
+    spec = job["spec"]
+    errors = _validate_generated(job) if old is None else []
+    errors += validate_counts(
+        spec,
+        (
+            "parallelism",
+            "completions",
+            "activeDeadlineSeconds",
+            "backoffLimit",
+            "ttlSecondsAfterFinished",
+            "backoffLimitPerIndex",
+            "maxFailedIndexes",
+        ),
+    )
+    mode = spec.get("completionMode")
+    if mode not in ("NonIndexed", "Indexed"):
+        errors.append(not_supported("spec.completionMode", mode or "", ("NonIndexed", "Indexed")))
+    elif mode == "Indexed" and spec.get("completions") is None:
+        errors.append(required("spec.completions", "when completion mode is Indexed"))
+    template = spec.get("template") or {}
+    errors += validate_template(template, "spec.template")
+    policy = (template.get("spec") or {}).get("restartPolicy")
+    path = "spec.template.spec.restartPolicy"
+    if policy == "Always":
+        errors.append(required(path, 'valid values: "OnFailure", "Never"'))
+    elif policy not in ("OnFailure", "Never"):
+        errors.append(not_supported(path, policy or "", ("OnFailure", "Never")))
+    if spec.get("selector") is None:
+        errors.append(required("spec.selector"))
+    else:
+        errors += validate_label_selector(spec["selector"], "spec.selector")
+        errors += validate_matching(spec)
+    if old is not None:
+        before = old["spec"]
+        if mode != "Indexed":
+            errors += immutable("spec.completions", spec.get("completions"), before.get("completions"))
+        errors += immutable("spec.selector", spec.get("selector"), before.get("selector"))
+        if not before.get("suspend"):
+            errors += immutable("spec.template", template, before.get("template"))
+        errors += immutable("spec.completionMode", mode, before.get("completionMode"))
+    return errors
+
+
+def _validate_generated(job: Object) -> list[FieldError]:
+    """Without ``manualSelector`` the template carries the labels that `prepare` put there, unchanged."""
+    spec = job["spec"]
+    if spec.get("manualSelector") or spec.get("selector") is None:
+        return []
+    errors: list[FieldError] = []
+    labels = ((spec.get("template") or {}).get("metadata") or {}).get("labels") or {}
+    own = {
+        OLD_UID_LABEL: uid(job),
+        OLD_NAME_LABEL: job["metadata"].get("name", ""),
+        UID_LABEL: uid(job),
+        NAME_LABEL: job["metadata"].get("name", ""),
+    }
+    for key, value in own.items():
+        path = f"spec.template.metadata.labels[{key}]"
+        if key not in labels:
+            errors.append(required(path, f"must be '{value}'"))
+        elif labels[key] != value:
+            errors.append(invalid(path, labels, f"must be '{value}'"))
+    if (spec["selector"].get("matchLabels") or {}).get(UID_LABEL) != uid(job):
+        errors.append(invalid("spec.selector", spec["selector"], "`selector` not auto-generated"))
+    return errors
+
+
 def _status(job: Object) -> str:
     if is_true(job, "Complete"):
         return "Complete"
@@ -114,5 +187,6 @@ JOB = Kind(
     has_generation=True,
     default=default,
     prepare=prepare,
+    validate=validating(formats.dns_subdomain, _validate),
     selectable_fields={"status.successful": lambda job: str((job.get("status") or {}).get("succeeded") or 0)},
 )

@@ -8,11 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from . import formats, meta
 from .duration import age
 from .kind import Column, Kind, View
-from .meta import Object, name
+from .meta import Object
+from .metadata import faults, immutable, validating
 from .models import core_v1, events_v1
 from .resource import CORE_EVENTS, EVENTS
+from .status import FieldError, invalid, required
+
+_LIMIT = 128
+_MESSAGE_LIMIT = 1024
 
 # core/v1's name of a field, and events.k8s.io/v1's.
 _RENAMED = (
@@ -96,7 +102,7 @@ _COLUMNS = (
     Column("Message", lambda event: _text(event, "message").strip()),
     Column("First Seen", _first_seen, wide=True),
     Column("Count", _count, wide=True),
-    Column("Name", name, wide=True, format="name"),
+    Column("Name", meta.name, wide=True, format="name"),
 )
 
 
@@ -130,6 +136,78 @@ def default(event: Object) -> None:
         event.setdefault(field, value)
 
 
+def _validate(event: Object, old: Object | None) -> list[FieldError]:
+    """What is asked of an Event of either view: more of those with a microsecond time."""
+    errors: list[FieldError] = []
+    namespace = meta.namespace(event)
+    involved = str(_get(event, "involvedObject").get("namespace") or "")
+    stray = invalid("involvedObject.namespace", involved, "does not match event.namespace")
+    if not event.get("eventTime"):
+        if namespace != involved and not (not involved and namespace == "default"):
+            errors.append(stray)
+        return errors
+    if not involved and namespace not in ("default", "kube-system"):
+        errors.append(stray)
+    controller = _text(event, "reportingComponent")
+    if not controller:
+        errors.append(required("reportingController"))
+    errors += faults("reportingController", controller, formats.label_key(controller))
+    for field in ("reportingInstance", "action", "reason"):
+        text = str(event.get(field) or "")
+        if not text:
+            errors.append(required(field))
+        elif formats.size(text) > _LIMIT:
+            errors.append(invalid(field, "", f"can have at most {_LIMIT} characters"))
+    if formats.size(_text(event, "message")) > _MESSAGE_LIMIT:
+        errors.append(invalid("message", "", f"can have at most {_MESSAGE_LIMIT} characters"))
+    return errors
+
+
+_FIXED = (
+    "involvedObject",
+    "reason",
+    "message",
+    "source",
+    "firstTimestamp",
+    "lastTimestamp",
+    "count",
+    "type",
+    "eventTime",
+    "action",
+    "related",
+    "reportingComponent",
+    "reportingInstance",
+)
+
+
+def _validate_v1(event: Object, old: Object | None) -> list[FieldError]:
+    """events.k8s.io/v1 is stricter: the old fields stay empty, and only the series may change."""
+    errors = _validate(event, old)
+    series = event.get("series")
+    if series is not None and (old is None or series != old.get("series")):
+        if (series.get("count") or 0) < 2:
+            errors.append(invalid("series.count", "", "should be at least 2"))
+        if not series.get("lastObservedTime"):
+            errors.append(required("series.lastObservedTime"))
+    if old is not None:
+        for field in _FIXED:
+            view = _TO_EVENTS.get(field, field)
+            shown = "reportingController" if field == "reportingComponent" else field
+            errors += immutable(shown, event.get(view), old.get(view))
+        return errors
+    if not event.get("eventTime"):
+        errors.append(required("eventTime"))
+    kind = event.get("type") or ""
+    if kind not in ("Normal", "Warning"):
+        errors.append(invalid("type", "", f"has invalid value: {kind}"))
+    for field in ("firstTimestamp", "lastTimestamp", "count"):
+        if event.get(_TO_EVENTS[field]):
+            errors.append(invalid(field, "", "needs to be unset"))
+    if any((event.get("deprecatedSource") or {}).values()):
+        errors.append(invalid("source", "", "needs to be unset"))
+    return errors
+
+
 CORE_EVENT = Kind(
     resource=CORE_EVENTS,
     model=core_v1.Event,
@@ -137,6 +215,7 @@ CORE_EVENT = Kind(
     short_names=("ev",),
     columns=_COLUMNS,
     default=default,
+    validate=validating(formats.path_segment, _validate),
     selectable_fields=_selectable("involvedObject"),
 )
 
@@ -147,5 +226,6 @@ EVENT = Kind(
     singular="event",
     short_names=("ev",),
     columns=_COLUMNS,
+    validate=validating(formats.dns_subdomain, _validate_v1),
     selectable_fields={**_selectable("regarding"), **_selectable("involvedObject")},
 )

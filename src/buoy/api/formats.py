@@ -196,6 +196,13 @@ def config_key(text: str) -> Faults:
     return (*faults, *_no_parent_folder(text))
 
 
+def path_segment(text: str) -> Faults:
+    """A name that can stand between slashes: the least that is asked of any."""
+    if text in (".", ".."):
+        return (f"may not be '{text}'",)
+    return tuple(f"may not contain '{each}'" for each in ("/", "%") if each in text)
+
+
 def environment_name(text: str) -> Faults:
     """The name of an environment variable, by the relaxed rule that is the default since 1.32."""
     if not text:

@@ -113,7 +113,7 @@ def _validate_common(metadata: Object, path: str) -> list[FieldError]:
 
 
 def validate_template_metadata(metadata: Object, path: str) -> list[FieldError]:
-    """The labels, annotations and finalizers of a template, which needs no name."""
+    """The labels and annotations of the template at *path*; Kubernetes leaves ``metadata`` out of theirs."""
     errors = validate_labels(metadata.get("labels") or {}, f"{path}.labels")
     errors += validate_annotations(metadata.get("annotations") or {}, f"{path}.annotations")
     return errors

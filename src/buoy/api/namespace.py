@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from . import formats
 from .kind import AGE_COLUMN, NAME_COLUMN, Column, Kind
-from .meta import Object
+from .meta import Object, is_terminating
+from .metadata import faults, validating
 from .models import core_v1
 from .resource import NAMESPACES
+from .status import FieldError, invalid
 
 NAME_LABEL = "kubernetes.io/metadata.name"
 FINALIZER = "kubernetes"
@@ -36,6 +39,29 @@ def prepare(namespace: Object, old: Object | None) -> None:
         namespace["status"] = old.get("status", {})
 
 
+def _validate(namespace: Object, old: Object | None) -> list[FieldError]:
+    errors: list[FieldError] = []
+    for finalizer in (namespace.get("spec") or {}).get("finalizers") or ():
+        errors += faults("spec.finalizers", finalizer, formats.label_key(finalizer))
+        if "/" not in finalizer and finalizer != FINALIZER:
+            errors.append(
+                invalid(
+                    "spec.finalizers",
+                    finalizer,
+                    "name is neither a standard finalizer name nor is it fully qualified",
+                )
+            )
+    return errors
+
+
+def _validate_status(namespace: Object, old: Object) -> list[FieldError]:
+    phase = (namespace.get("status") or {}).get("phase", "")
+    expected, state = ("Terminating", "not empty") if is_terminating(namespace) else ("Active", "empty")
+    if phase == expected:
+        return []
+    return [invalid("status.Phase", phase, f"may only be '{expected}' if `deletionTimestamp` is {state}")]
+
+
 NAMESPACE = Kind(
     resource=NAMESPACES,
     model=core_v1.Namespace,
@@ -53,6 +79,8 @@ NAMESPACE = Kind(
     has_status=True,
     default=default,
     prepare=prepare,
+    validate=validating(formats.dns_label, _validate, namespaced=False),
+    validate_status=_validate_status,
     selectable_fields={
         "status.phase": lambda namespace: str((namespace.get("status") or {}).get("phase") or "")
     },

@@ -92,7 +92,7 @@ def validate_pod_spec(spec: Object, path: str, *, in_pod: bool) -> list[FieldErr
 def validate_template(template: Object, path: str) -> list[FieldError]:
     """The template of a workload."""
     spec = template.get("spec") or {}
-    errors = validate_template_metadata(template.get("metadata") or {}, f"{path}.metadata")
+    errors = validate_template_metadata(template.get("metadata") or {}, path)
     errors += validate_pod_spec(spec, f"{path}.spec", in_pod=False)
     if spec.get("ephemeralContainers"):
         errors.append(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from .kind import AGE_COLUMN, NAME_COLUMN, Column, Kind
+from . import formats
+from .kind import AGE_COLUMN, NAME_COLUMN, Kind
+from .metadata import validating
 from .models import core_v1
 from .resource import SERVICE_ACCOUNTS
 
@@ -11,5 +13,6 @@ SERVICE_ACCOUNT = Kind(
     model=core_v1.ServiceAccount,
     singular="serviceaccount",
     short_names=("sa",),
-    columns=(NAME_COLUMN, Column("Secrets", lambda account: len(account.get("secrets") or ())), AGE_COLUMN),
+    columns=(NAME_COLUMN, AGE_COLUMN),
+    validate=validating(formats.dns_subdomain),
 )
