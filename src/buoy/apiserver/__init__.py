@@ -1,4 +1,4 @@
-"""The Kubernetes API server: HTTP, authentication, RBAC, admission, storage, watches, streams to the nodes."""
+"""The Kubernetes API server: HTTP, authentication, RBAC, admission, storage, watches, streams to nodes."""
 
 from __future__ import annotations
 

@@ -12,6 +12,8 @@ import yaml
 
 from buoy.api.status import StatusError, bad_request
 
+from . import protobuf
+
 _decode = msgspec.json.Decoder().decode
 
 As = Literal["", "Table", "PartialObjectMetadata", "PartialObjectMetadataList", "APIGroupDiscoveryList"]
@@ -24,18 +26,15 @@ class Accepted:
     media: Literal["json", "yaml"] = "json"
     form: As = ""
     version: str = ""
-    group: str = ""
 
 
 DEFAULT = Accepted()
 _ANY = ("*/*", "application/*")
 _JSON = ("application/json",)
 _YAML = ("application/yaml",)
-_FORMS = {
-    "Table": ("v1", "v1beta1"),
-    "PartialObjectMetadata": ("v1", "v1beta1"),
-    "PartialObjectMetadataList": ("v1", "v1beta1"),
-}
+_FORMS = ("Table", "PartialObjectMetadata", "PartialObjectMetadataList")
+_META = (("meta.k8s.io", "v1"), ("meta.k8s.io", "v1beta1"))
+_DISCOVERY = (("apidiscovery.k8s.io", "v2"), ("apidiscovery.k8s.io", "v2beta1"))
 
 
 @functools.lru_cache(256)
@@ -61,14 +60,13 @@ def accepted(header: str, *, discovery: bool = False, stream: bool = False) -> A
         else:
             continue
         form = given.get("as", "")
+        asked = given.get("g"), given.get("v")
         if not form:
             return Accepted(kind)
-        if form in _FORMS:
-            if given.get("g") == "meta.k8s.io" and given.get("v") in _FORMS[form] and not discovery:
-                return Accepted(kind, form, given["v"], given["g"])  # type: ignore[arg-type]
-        elif discovery and form == "APIGroupDiscoveryList" and given.get("g") == "apidiscovery.k8s.io":
-            if given.get("v") in ("v2", "v2beta1"):
-                return Accepted(kind, "APIGroupDiscoveryList", given["v"], given["g"])
+        if discovery and form == "APIGroupDiscoveryList" and asked in _DISCOVERY:
+            return Accepted(kind, "APIGroupDiscoveryList", given["v"])
+        if not discovery and form in _FORMS and asked in _META:
+            return Accepted(kind, form, given["v"])  # type: ignore[arg-type]
     raise StatusError(
         406,
         "NotAcceptable",
@@ -112,11 +110,16 @@ def parse_body(body: bytes, content_type: str) -> Any:
         return parse_json(body)
     if media in ("application/yaml", "application/apply-patch+yaml"):
         return parse_yaml(body)
+    if media == protobuf.CONTENT_TYPE:
+        try:
+            return protobuf.decode(body)
+        except protobuf.Malformed as error:
+            raise bad_request(str(error)) from None
     raise StatusError(
         415,
         "UnsupportedMediaType",
         "the body of the request was in an unknown format - accepted media types include: "
-        "application/json, application/yaml",
+        "application/json, application/yaml, application/vnd.kubernetes.protobuf",
     )
 
 

@@ -285,8 +285,8 @@ class Subresources:
             raise conflict(
                 resource,
                 name,
-                f"the UID in the bound object reference ({reference['uid']}) does not match the UID in record."
-                " The object might have been deleted and then recreated",
+                f"the UID in the bound object reference ({reference['uid']}) does not match the UID in "
+                "record. The object might have been deleted and then recreated",
             )
         if kind == "Node":
             return Bound(kind, name, uid), None
