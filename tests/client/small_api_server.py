@@ -45,6 +45,7 @@ class SmallApiServer:
         self.break_lists = 0
         self.refusals: list[web.Response] = []
         self.requests: list[web.Request] = []
+        self.peers: list[Any] = []  # the client certificate of each request
         self.hang = False
         self.silent = False
         self._changed = asyncio.Condition()
@@ -129,6 +130,8 @@ class SmallApiServer:
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         self.requests.append(request)
+        assert request.transport
+        self.peers.append(request.transport.get_extra_info("peercert"))
         if self.hang:
             await asyncio.sleep(3600)
         if self.refusals:
