@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pyroute2 import AsyncIPRoute
+from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from ..api.resource import NODES
@@ -42,7 +42,6 @@ async def run(options: Options) -> None:
     _set_sysctls()
     async with (
         Client.from_kubeconfig(options.kubeconfig, user_agent="buoy-network") as client,
-        AsyncIPRoute() as netlink,
         asyncio.TaskGroup() as group,
     ):
         nodes = Informer(client, NODES)
@@ -56,7 +55,7 @@ async def run(options: Options) -> None:
             wanted = plan(nodes.items(), options.node_name)
             if wanted != done:
                 try:
-                    await _apply(netlink, wanted, done, options)
+                    await _apply(wanted, done, options)
                     done = wanted
                 except (OSError, NetlinkError) as error:
                     log.error("the node's network is not as it should be: %s; trying again", error)
@@ -65,28 +64,28 @@ async def run(options: Options) -> None:
             await changed.wait()
 
 
-async def _apply(netlink: AsyncIPRoute, wanted: Plan, done: Plan | None, options: Options) -> None:
-    await _replace_routes(netlink, wanted.routes)
+async def _apply(wanted: Plan, done: Plan | None, options: Options) -> None:
+    await asyncio.to_thread(_replace_routes, wanted.routes)
     if wanted.pod_cidrs and (done is None or wanted.pod_cidrs != done.pod_cidrs):
         await _nft(masquerade_rules(wanted.pod_cidrs, options.cluster_cidrs))
         _write(Path(options.cni_dir) / _CNI_FILE, cni_configuration(wanted.pod_cidrs))
         log.info("Pod network %s is up", ", ".join(wanted.pod_cidrs))
 
 
-async def _replace_routes(netlink: AsyncIPRoute, wanted: frozenset[Route]) -> None:
-    present = set()
-    async for message in await netlink.get_routes(proto=ROUTE_PROTOCOL):
-        present.add(_route(message))
-    for route in wanted - present:
-        await netlink.route("replace", **_arguments(route))
-    for route in present - wanted:
-        if any(other.destination == route.destination for other in wanted):
-            continue  # replaced above
-        try:
-            await netlink.route("del", **_arguments(route))
-        except NetlinkError as error:
-            if error.code != errno.ESRCH:
-                raise
+def _replace_routes(wanted: frozenset[Route]) -> None:
+    """In a thread of its own: pyroute2 has no sockets for uvloop."""
+    with IPRoute() as netlink:
+        present = {_route(message) for message in netlink.get_routes(proto=ROUTE_PROTOCOL)}
+        for route in wanted - present:
+            netlink.route("replace", **_arguments(route))
+        for route in present - wanted:
+            if any(other.destination == route.destination for other in wanted):
+                continue  # replaced above
+            try:
+                netlink.route("del", **_arguments(route))
+            except NetlinkError as error:
+                if error.code != errno.ESRCH:
+                    raise
 
 
 def _arguments(route: Route) -> dict[str, Any]:
