@@ -14,7 +14,7 @@ import pytest
 
 import load
 import manifests
-from buoy.api.resource import CONFIGMAPS
+from buoy.api.resource import CONFIG_MAPS
 from buoy.api.status import StatusError
 from buoy.client import Client, ConnectionFailed
 from local_cluster import LocalCluster, Namespace, until
@@ -57,7 +57,7 @@ class Writer(threading.Thread):
                 metadata = {"name": name, "namespace": self.namespace.name}
                 body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}
                 try:
-                    await client.create(CONFIGMAPS, body)
+                    await client.create(CONFIG_MAPS, body)
                 except (ConnectionFailed, StatusError):
                     self.refused += 1
                     await asyncio.sleep(0.02)
