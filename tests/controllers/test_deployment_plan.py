@@ -62,9 +62,14 @@ class World:
         self.wait = todo.wait
         return bool(todo.actions)
 
-    def tick(self, choose=None):
-        """Each ReplicaSet gets its Pods; of those as many more become available as *choose* says."""
+    def tick(self, choose=None, late=lambda: False):
+        """Each ReplicaSet gets its Pods; of those as many more become available as *choose* says.
+
+        One that is *late* has not even seen its new size.
+        """
         for each in self.sets.values():
+            if late():
+                continue
             status = each["status"]
             status["replicas"] = numbers.size(each)
             available = min(status.get("availableReplicas", 0), status["replicas"])
@@ -76,8 +81,11 @@ class World:
 
     def settle(self, choose=None, check=None):
         for _ in range(500):
-            sets = self.sets.values()
-            ready = numbers.total(sets, "availableReplicas") == numbers.total_size(sets)
+            ready = all(
+                numbers.count(each, field) == numbers.size(each)
+                for each in self.sets.values()
+                for field in ("replicas", "availableReplicas")
+            )
             wrote = self.step()
             if check:
                 check(self)
@@ -327,10 +335,10 @@ def test_every_rollout_keeps_its_bounds_and_ends(replicas, surge, unavailable, s
 
     for image in ("web:2", "web:3"):
         world.edit(template=template(image))
-        for _ in range(chance.randrange(6)):
+        for _ in range(chance.randrange(10)):
             world.step()
             within_bounds(world)
-            world.tick(lambda missing: chance.randint(0, missing))
+            world.tick(lambda missing: chance.randint(0, missing), lambda: chance.random() < 0.4)
     world.settle(lambda missing: chance.randint(min(1, missing), missing), within_bounds)
     assert world.sizes() == ({"web:3": replicas} if replicas else {})
     assert world.subject["status"].get("updatedReplicas", 0) == replicas

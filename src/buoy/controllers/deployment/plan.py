@@ -93,7 +93,6 @@ class _Pass:
         self.new = revisions.find_new(deployment, replica_sets)
         self.old = [each for each in replica_sets if each is not self.new]
         self.actions: list[Action] = []
-        self.updates: dict[str, UpdateReplicaSet] = {}
         self.conditions = report.conditions_of(deployment)
 
     def run(self) -> Plan:
@@ -174,9 +173,12 @@ class _Pass:
             self.new = after
         else:
             self.old = [after if each is before else each for each in self.old]
-        name = meta.name(after)
-        events = self.updates[name].events if name in self.updates else ()
-        self.updates[name] = UpdateReplicaSet(after, (*events, event) if event else events)
+        events = (event,) if event else ()
+        for index, action in enumerate(self.actions):
+            if isinstance(action, UpdateReplicaSet) and action.obj is before:
+                self.actions[index] = UpdateReplicaSet(after, (*action.events, *events))
+                return
+        self.actions.append(UpdateReplicaSet(after, events))
 
     def scale(self, replica_set: Object, wanted: int) -> bool:
         """True if its size changes. Its annotations follow the Deployment's size in any case."""
@@ -249,7 +251,8 @@ class _Pass:
             if step > 0:
                 self.scale(each, size(each) - step)
                 removed += step
-        spare = numbers.total(self.all(), "availableReplicas") - least
+        # A status may lag behind a size that has just been cut: what is above the size is as good as gone.
+        spare = sum(min(numbers.count(each, "availableReplicas"), size(each)) for each in self.all()) - least
         for each in self.active_old():
             step = min(size(each), spare)
             if step > 0:
@@ -302,7 +305,7 @@ class _Pass:
                 self.actions.append(DeleteReplicaSet(each))
 
     def finish(self, status: Object) -> Plan:
-        actions = (*self.updates.values(), *self.actions)
+        actions = tuple(self.actions)
         if not same_status(status, self.deployment.get("status") or {}):
             return Plan((*actions, UpdateStatus(status)))
         if report.complete(self.deployment, status):
