@@ -319,7 +319,7 @@ def jumps(settings: Settings) -> list[Jump]:
     return [
         *rules("filter", "INPUT", balancer, health, visible, *martians),
         *rules("filter", "FORWARD", balancer, forwarding, portals, visible),
-        *rules("filter", "OUTPUT", balancer, portals, *martians),
+        *rules("filter", "OUTPUT", balancer, portals, visible, *martians),
         *rules("nat", "PREROUTING", ("", "kubernetes service portals", SERVICES)),
         *rules("nat", "OUTPUT", ("", "kubernetes service portals", SERVICES)),
         *rules("nat", "POSTROUTING", ("", "kubernetes postrouting rules", POSTROUTING)),
