@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -35,6 +36,7 @@ def _buoy() -> None:
 
 def main() -> None:
     """Run the command. A failure is one line on standard error and a non-zero exit."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))  # so that clean-up is done
     try:
         _buoy.main(prog_name="buoy", standalone_mode=False)
     except click.ClickException as error:
