@@ -26,8 +26,9 @@ _types = protobuf.declare(
         "SubscribeRequest": [("filters", 1, "strings")],
         "Content": [("value", 2, "bytes")],
         "Envelope": [("topic", 3, "string"), ("event", 4, "Content")],
-        # A task's own exit has its container's id, that of an exec has another; TaskDelete says it in field 5.
-        "Task": [("container_id", 1, "string"), ("exit_id", 2, "string"), ("delete_id", 5, "string")],
+        # A task's own exit has its container's id, that of an exec has another; TaskDelete says it in field 5,
+        # where TaskExit has a time.
+        "Task": [("container_id", 1, "string"), ("exit_id", 2, "string"), ("delete_id", 5, "bytes")],
     },
 )
 
@@ -44,7 +45,8 @@ def task_event(envelope: bytes) -> TaskEvent | None:
     """What an answer says, None if it is about a process that was only executed in a container."""
     decoded = _types["Envelope"].FromString(envelope)
     task = _types["Task"].FromString(decoded.event.value)
-    process = task.exit_id or task.delete_id
+    kind = decoded.topic.rpartition("/")[2]
+    process = task.delete_id.decode() if kind == "delete" else task.exit_id
     if process and process != task.container_id:
         return None
-    return TaskEvent(decoded.topic.rpartition("/")[2], task.container_id)
+    return TaskEvent(kind, task.container_id)
