@@ -72,8 +72,7 @@ def service(name: str, **spec: Any) -> str:
 def test_the_tutorials_my_service_as_it_stands(namespace: Namespace) -> None:
     assert refused(namespace, MY_SERVICE) == (
         'The Service "my-service" is invalid: spec.clusterIPs: Invalid value: ["10.0.171.12"]: '
-        "failed to allocate IP 10.0.171.12: the provided IP (10.0.171.12) is not in the valid range. "
-        "The range of valid IPs is 10.96.0.0/12\n"
+        "failed to allocate IP 10.0.171.12: the provided network does not match the current range\n"
     )
 
 
@@ -112,14 +111,16 @@ def test_a_duplicate_port(namespace: Namespace) -> None:
 def test_a_duplicate_node_port(namespace: Namespace) -> None:
     first = {"name": "a", "port": 1, "nodePort": 30911}
     manifest = service("twice", type="NodePort", ports=[first, {**first, "name": "b", "port": 2}])
-    assert "spec.ports[1].nodePort: Duplicate value: 30911\n" in refused(namespace, manifest)
+    assert refused(namespace, manifest) == (
+        'The Service "twice" is invalid: spec.ports[1].nodePort: Invalid value: 30911: '
+        "provided port is already allocated\n"
+    )
 
 
 def test_a_cluster_ip_outside_the_range(namespace: Namespace) -> None:
     assert refused(namespace, service("far", clusterIP="10.0.171.12")) == (
         'The Service "far" is invalid: spec.clusterIPs: Invalid value: ["10.0.171.12"]: '
-        "failed to allocate IP 10.0.171.12: the provided IP (10.0.171.12) is not in the valid range. "
-        "The range of valid IPs is 10.96.0.0/12\n"
+        "failed to allocate IP 10.0.171.12: the provided network does not match the current range\n"
     )
 
 

@@ -149,6 +149,7 @@ class Front(asyncio.Protocol):
         if STREAMED_PATH.match(data):
             assert self._transport is not None
             stream = self._server.streaming.begin(self._transport, data)
+            self._inner.transport = None  # or it would close the connection as it goes
             self._inner.connection_lost(None)
             self._inner = stream
         else:
