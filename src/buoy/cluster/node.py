@@ -136,6 +136,8 @@ def _mount(here: Path) -> None:
     linux.mount("none", "/var/lib/kubelet", flags=linux.MS_REC | linux.MS_SHARED)
     if os.path.ismount("/sys/fs/cgroup/unified"):
         linux.umount("/sys/fs/cgroup/unified", linux.MNT_DETACH)  # crun refuses the hybrid layout
+        # It writes there all the same, and below is a file system that the host shares.
+        linux.mount("tmpfs", "/sys/fs/cgroup/unified", "tmpfs", linux.MS_NOSUID | linux.MS_NODEV)
 
 
 def _containerd() -> NoReturn:
