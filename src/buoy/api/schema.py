@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import functools
+import re
 import sys
 import types
 import typing
@@ -16,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from . import quantity
 from .meta import Object
 
 Base = Literal["struct", "map", "list", "string", "integer", "number", "boolean", "time", "quantity", "any"]
@@ -39,7 +41,10 @@ ATOMIC = Merge()
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field's type. *item* is the element's of a map or list; *struct* is set for structs."""
+    """One field's type. *item* is the element's of a map or list; *struct* is set for structs.
+
+    *go* is the name that Kubernetes' decoder calls the type by. A *binary* string is base64.
+    """
 
     base: Base
     go: str
@@ -47,6 +52,7 @@ class Field:
     item: Field | None = None
     merge: Merge = ATOMIC
     int_or_string: bool = False
+    binary: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -80,6 +86,8 @@ _INT64 = frozenset(
         "fsGroup",
         "generation",
         "observedGeneration",
+        "capacity",
+        "gid",
         "runAsGroup",
         "runAsUser",
         "terminationGracePeriodSeconds",
@@ -88,8 +96,10 @@ _INT64 = frozenset(
         "revision",
         "gracePeriodSeconds",
         "remainingItemCount",
-        "timeoutSeconds",
-        "limit",
+        "seconds",
+        "sizeBytes",
+        "supplementalGroups",
+        "uid",
     )
 )
 
@@ -106,12 +116,26 @@ def struct_of(model: type) -> Struct:
         name = field.metadata.get("json", field.name) if field.metadata else field.name
         hint = eval(field.type, namespace) if isinstance(field.type, str) else field.type  # noqa: S307
         text = field.type if isinstance(field.type, str) else ""
-        struct.fields[name] = _field(hint, text, name, _MERGE.get((model.__name__, name), ATOMIC))
+        where = (model.__name__, name)
+        described = _field(hint, text, name, _MERGE.get(where, ATOMIC))
+        if where in _BINARY_MAPS:
+            item = Field("string", "[]uint8", binary=True)
+            described = dataclasses.replace(described, go="map[string][]uint8", item=item)
+        elif where in _NAMED:
+            described = _renamed(described, _NAMED[where])
+        struct.fields[name] = described
         if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             required.append(name)
     struct.required = frozenset(required)
     del _in_progress[model]
     return struct
+
+
+def _renamed(field: Field, go: str) -> Field:
+    """The field with the name of its type, or of its elements' for a list of texts."""
+    if field.base == "list" and field.item is not None and field.item.base == "string":
+        return dataclasses.replace(field, go=f"[]{go}", item=dataclasses.replace(field.item, go=go))
+    return dataclasses.replace(field, go=go)
 
 
 _in_progress: dict[type, Struct] = {}
@@ -131,9 +155,9 @@ def _field(hint: Any, text: str, name: str, merge: Merge = ATOMIC) -> Field:
     if hint is dict:
         if name in _OTHER_MAPS:
             return Field("any", "interface {}")
-        quantity = name in _QUANTITY_MAPS
-        item = Field("quantity", "resource.Quantity") if quantity else Field("string", "string")
-        return Field("map", f"map[string]{item.go}", item=item, merge=merge)
+        if name in _QUANTITY_MAPS:
+            return Field("map", "v1.ResourceList", item=Field("quantity", "resource.Quantity"), merge=merge)
+        return Field("map", "map[string]string", item=Field("string", "string"), merge=merge)
     if "Quantity" in text:
         return Field("quantity", "resource.Quantity")
     if hint in _PRIMITIVES:
@@ -189,6 +213,39 @@ _OTHER_MAPS = frozenset(
 )
 
 
+_BINARY_MAPS = frozenset({("Secret", "data"), ("ConfigMap", "binaryData")})
+
+# Texts that have a type of their own in k8s.io/api, as far as users are likely to get them wrong.
+_NAMED: Mapping[tuple[str, str], str] = {
+    ("Container", "imagePullPolicy"): "v1.PullPolicy",
+    ("Container", "terminationMessagePolicy"): "v1.TerminationMessagePolicy",
+    ("ContainerPort", "protocol"): "v1.Protocol",
+    ("DeploymentStrategy", "type"): "v1.DeploymentStrategyType",
+    ("EndpointPort", "protocol"): "v1.Protocol",
+    ("EndpointSlice", "addressType"): "v1.AddressType",
+    ("HTTPGetAction", "scheme"): "v1.URIScheme",
+    ("JobSpec", "completionMode"): "v1.CompletionMode",
+    ("LabelSelectorRequirement", "operator"): "v1.LabelSelectorOperator",
+    ("NodeSelectorRequirement", "operator"): "v1.NodeSelectorOperator",
+    ("ObjectMeta", "uid"): "types.UID",
+    ("OwnerReference", "uid"): "types.UID",
+    ("PodSpec", "dnsPolicy"): "v1.DNSPolicy",
+    ("PodSpec", "restartPolicy"): "v1.RestartPolicy",
+    ("PodStatus", "phase"): "v1.PodPhase",
+    ("Secret", "type"): "v1.SecretType",
+    ("ServicePort", "protocol"): "v1.Protocol",
+    ("ServiceSpec", "externalTrafficPolicy"): "v1.ServiceExternalTrafficPolicy",
+    ("ServiceSpec", "internalTrafficPolicy"): "v1.ServiceInternalTrafficPolicy",
+    ("ServiceSpec", "ipFamilies"): "v1.IPFamily",
+    ("ServiceSpec", "ipFamilyPolicy"): "v1.IPFamilyPolicy",
+    ("ServiceSpec", "sessionAffinity"): "v1.ServiceAffinity",
+    ("ServiceSpec", "type"): "v1.ServiceType",
+    ("Taint", "effect"): "v1.TaintEffect",
+    ("Toleration", "effect"): "v1.TaintEffect",
+    ("Toleration", "operator"): "v1.TolerationOperator",
+}
+
+
 Unknown = list[str]
 _Path = tuple[Any, Any]
 _ROOT: _Path = (None, "")
@@ -218,7 +275,7 @@ def _conform_struct(obj: Object, struct: Struct, path: _Path, unknown: Unknown) 
                     continue
                 raise _mismatch(value, field, struct, (path, name))
             if base == "integer":
-                if value.__class__ is int:
+                if value.__class__ is int and _fits(value, field):
                     continue
                 raise _mismatch(value, field, struct, (path, name))
             replaced = _conform(value, field, struct, (path, name), unknown)
@@ -264,33 +321,63 @@ def _conform(value: Any, field: Field, parent: Struct, path: _Path, unknown: Unk
         for key, element in value.items():
             if element is None:
                 value[key] = _ZERO.get(item.base)
-            elif item.base == "string" and element.__class__ is str:
+            elif item.base == "string" and element.__class__ is str and not item.binary:
                 continue
             else:
-                value[key] = _conform(element, item, parent, (path, key), unknown)
+                # Go's decoder leaves the keys of maps out of the path that it tells.
+                value[key] = _conform(element, item, parent, path, unknown)
     elif base == "boolean":
         if value is not True and value is not False:
             raise _mismatch(value, field, parent, path)
     elif base == "quantity":
-        if value.__class__ is str:
-            return value
-        if value.__class__ is int or value.__class__ is float:
-            return f"{value:g}" if value.__class__ is float else str(value)
-        raise _mismatch(value, field, parent, path)
+        text = value if value.__class__ is str else str(value)
+        if value.__class__ not in (str, int, float):
+            text = ""
+        try:
+            quantity.parse(text)
+        except quantity.QuantityError as error:
+            raise TypeMismatch(str(error)) from None
+        return text
     elif base == "time":
         _check_time(value, field, parent, path)
     elif base == "number":
         if value.__class__ not in (int, float):
             raise _mismatch(value, field, parent, path)
     elif base == "any":
-        if field.int_or_string and value.__class__ not in (int, str):
-            raise _mismatch(value, field, parent, path)
+        if field.int_or_string and value.__class__ is not str:
+            number = _INT32
+            if value.__class__ is not int or not _fits(value, number):
+                raise _mismatch(value, number, parent, path)
     elif base == "string":
         if value.__class__ is not str:
             raise _mismatch(value, field, parent, path)
-    elif value.__class__ is not int:
+        if field.binary:
+            _check_base64(value)
+    elif value.__class__ is not int or not _fits(value, field):
         raise _mismatch(value, field, parent, path)
     return value
+
+
+_INT32 = Field("integer", "int32")
+
+
+def _fits(value: int, field: Field) -> bool:
+    if -0x80000000 <= value <= 0x7FFFFFFF:
+        return True
+    return field.go == "int64" and -(2**63) <= value < 2**63
+
+
+_base64_re = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?").fullmatch
+_not_base64_re = re.compile(r"[^A-Za-z0-9+/]").search
+
+
+def _check_base64(text: str) -> None:
+    # Line ends are let through, as Go does.
+    bare = text.replace("\n", "").replace("\r", "")
+    if _base64_re(bare) is None:
+        found = _not_base64_re(text)
+        place = len(text) if found is None else found.start()
+        raise TypeMismatch(f"illegal base64 data at input byte {place}")
 
 
 def _check_time(value: Any, field: Field, parent: Struct, path: _Path) -> None:
@@ -321,7 +408,7 @@ _JSON_WORD: Mapping[type, str] = {
 
 def _mismatch(value: Any, field: Field, parent: Struct, path: _Path) -> TypeMismatch:
     word = _JSON_WORD[value.__class__]
-    if value.__class__ is float or (word == "number" and field.go not in ("string", "bool")):
+    if word == "number" and field.base in ("integer", "number"):
         word = f"number {value}"
     names = []
     step: _Path | None = path
