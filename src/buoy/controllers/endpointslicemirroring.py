@@ -25,7 +25,6 @@ from .endpointslice.slices import (
     generate_name,
     service_key,
 )
-from .expectations import TIMEOUT
 
 SKIP = "endpointslice.kubernetes.io/skip-mirror"
 _MANAGER = "endpointslicemirroring-controller.k8s.io"
@@ -121,8 +120,8 @@ class EndpointSliceMirroringController:
             self._writer.forget(key)
             return  # the slices go with their owner
         mirrored = service is not None and is_mirrored(endpoints, service)
-        if not self._writer.settled(key):
-            self._queue.add_after(key, TIMEOUT)
+        if wait := await self._writer.settled(key):
+            self._queue.add_after(key, wait)
             return
         wanted = groups(endpoints, self._subset_limit) if mirrored else []
         await self._writer.write(key, endpoints, plan(template(endpoints), wanted, slices, self._slice_limit))

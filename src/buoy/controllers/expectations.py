@@ -2,7 +2,8 @@
 
 A controller that creates objects under generated names must not decide again before it has seen them: it
 would create them twice. So it counts what it is about to create and to delete, and waits until the cache
-has caught up.
+has caught up. Where a creation got no answer, counting is no use: then what the server has must be compared
+with what the cache shows.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ class _Pending:
     since: float
     creations: int = 0
     deletions: set[str] = field(default_factory=set)
+    in_doubt: bool = False
 
 
 class Expectations:
@@ -56,6 +58,14 @@ class Expectations:
             pending.deletions.discard(uid)
             self._settle(key, pending)
 
+    def doubt(self, key: str) -> None:
+        """A creation got no answer: it may have been done or not. `forget` ends the doubt."""
+        self._pending.setdefault(key, _Pending(self._clock())).in_doubt = True
+
+    def in_doubt(self, key: str) -> bool:
+        pending = self._pending.get(key)
+        return pending is not None and pending.in_doubt
+
     def forget(self, key: str) -> None:
         self._pending.pop(key, None)
 
@@ -69,5 +79,5 @@ class Expectations:
         return False
 
     def _settle(self, key: str, pending: _Pending) -> None:
-        if not pending.creations and not pending.deletions:
+        if not pending.creations and not pending.deletions and not pending.in_doubt:
             del self._pending[key]

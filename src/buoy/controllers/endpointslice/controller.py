@@ -10,7 +10,6 @@ from buoy.api.resource import ENDPOINT_SLICES, NODES, PODS, SERVICES, Resource
 from buoy.client import WorkQueue
 
 from ..context import Context
-from ..expectations import TIMEOUT
 from ..selection import Selection, has_selector
 from ..triggertime import TriggerTimes
 from .desired import HEADLESS, ZONE, desired, is_headless
@@ -66,8 +65,8 @@ class EndpointSliceController:
             return  # the slices go with their owner
         if not has_selector(service) or meta.is_terminating(service):
             return
-        if not self._writer.settled(key):
-            self._queue.add_after(key, TIMEOUT)
+        if wait := await self._writer.settled(key):
+            self._queue.add_after(key, wait)
             return
         found = self._selection.pods(service)
         moment = self._times.next(service, found)

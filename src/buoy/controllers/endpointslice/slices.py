@@ -8,13 +8,15 @@ from buoy.api.resource import ENDPOINT_SLICES
 from buoy.api.status import StatusError
 from buoy.client import Client, EventRecorder
 
-from ..expectations import Expectations
+from ..expectations import TIMEOUT, Expectations
 from ..informers import Informers
 from ..namespace import is_namespace_terminating
 from .packing import Plan
 
 SERVICE_NAME = "kubernetes.io/service-name"
 MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
+
+_LOOK_AGAIN = 0.1
 
 _BY_SERVICE = "namespace/service/manager"
 
@@ -56,6 +58,7 @@ class SliceWriter:
         self._client = client
         self._events = events
         self._manager = manager
+        self._index = index
         self._expectations = Expectations()
         index.informer.subscribe(self._on_slice)
 
@@ -63,8 +66,17 @@ class SliceWriter:
         if old is None and new is not None and (key := service_key(new, self._manager)):
             self._expectations.created(key)
 
-    def settled(self, key: str) -> bool:
-        return self._expectations.satisfied(key)
+    async def settled(self, key: str) -> float:
+        """Seconds to wait before the cache can be believed, 0 if it can."""
+        if self._expectations.in_doubt(key):
+            namespace, name = meta.split_key(key)
+            selector = f"{SERVICE_NAME}={name},{MANAGED_BY}={self._manager}"
+            live = await self._client.list(ENDPOINT_SLICES, namespace, label_selector=selector)
+            known = set(map(meta.uid, self._index.of(key, self._manager)))
+            if not known.issuperset(map(meta.uid, live.items)):
+                return _LOOK_AGAIN
+            self._expectations.forget(key)
+        return 0 if self._expectations.satisfied(key) else TIMEOUT
 
     def forget(self, key: str) -> None:
         self._expectations.forget(key)
@@ -94,8 +106,11 @@ class SliceWriter:
         self._expectations.expect_creations(key, 1)
         try:
             await self._client.create(ENDPOINT_SLICES, obj)
-        except (StatusError, OSError):
+        except StatusError:
             self._expectations.created(key)
+            raise
+        except OSError:
+            self._expectations.doubt(key)
             raise
 
     async def _delete(self, obj: Object) -> None:

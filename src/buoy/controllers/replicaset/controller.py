@@ -33,7 +33,6 @@ class ReplicaSetController:
         self._events = context.recorder("replicaset-controller")
         self._queue = WorkQueue()
         self._expectations = Expectations()
-        self._uncertain: set[str] = set()
         self._sets = context.informers.owned(REPLICA_SETS)
         self._pods = context.informers.owned(PODS)
         self._sets.subscribe(self._on_set)
@@ -71,9 +70,8 @@ class ReplicaSetController:
         replica_set = self._sets.get(key)
         if replica_set is None:
             self._expectations.forget(key)
-            self._uncertain.discard(key)
             return
-        if key in self._uncertain and not await self._is_certain(key, replica_set):
+        if self._expectations.in_doubt(key) and not await self._is_certain(replica_set):
             self._queue.add_after(key, _LOOK_AGAIN)
             return
         settled = self._expectations.satisfied(key)
@@ -98,7 +96,7 @@ class ReplicaSetController:
         if error is not None:
             raise error
 
-    async def _is_certain(self, key: str, replica_set: Object) -> bool:
+    async def _is_certain(self, replica_set: Object) -> bool:
         """After a creation without an answer: whether the cache has all that the server has.
 
         Before that nobody knows how many there are.
@@ -110,8 +108,7 @@ class ReplicaSetController:
             owner = meta.controller_of(each)
             if owner is not None and owner["uid"] == meta.uid(replica_set) and meta.uid(each) not in known:
                 return False
-        self._uncertain.discard(key)
-        self._expectations.forget(key)
+        self._expectations.forget(meta.key(replica_set))
         return True
 
     async def _claim(self, replica_set: Object) -> list[Object]:
@@ -158,7 +155,7 @@ class ReplicaSetController:
                 self._events.event(replica_set, "Warning", "FailedCreate", f"Error creating: {error}")
                 raise
             except OSError:
-                self._uncertain.add(key)
+                self._expectations.doubt(key)
                 raise
             self._events.event(replica_set, "Normal", "SuccessfulCreate", f"Created pod: {meta.name(made)}")
 
