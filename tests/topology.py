@@ -20,7 +20,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
@@ -103,11 +103,40 @@ class Namespace:
             self._loop = asyncio.new_event_loop()
             self._loop_thread = threading.Thread(target=self._run_loop, args=(self._loop,), daemon=True)
             self._loop_thread.start()
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
+        future: Future[R] = Future()
+        task: asyncio.Task[R] | None = None
+
+        def report(done: asyncio.Task[R]) -> None:
+            if done.cancelled():
+                future.set_exception(asyncio.CancelledError())
+            elif error := done.exception():
+                future.set_exception(error)
+            else:
+                future.set_result(done.result())
+
+        def start() -> None:
+            nonlocal task
+            task = loop.create_task(work)
+            task.add_done_callback(report)
+
+        loop = self._loop
+        loop.call_soon_threadsafe(start)
+        result = asyncio.wrap_future(future)
+        try:
+            return await asyncio.shield(result)
+        except asyncio.CancelledError:
+            if not result.done():
+                loop.call_soon_threadsafe(lambda: task and task.cancel())
+                await asyncio.wait([result])
+                result.exception()
+            raise
 
     def _run_loop(self, loop: asyncio.AbstractEventLoop) -> None:
         _enter(self.fd)
         loop.run_forever()
+        for task in asyncio.all_tasks(loop):
+            task.cancel()
+            loop.run_until_complete(asyncio.wait([task]))
         loop.run_until_complete(loop.shutdown_default_executor())
         loop.close()
 

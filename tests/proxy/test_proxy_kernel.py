@@ -11,11 +11,11 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
+from programmed import assert_even, settings_of
 
 from buoy.proxy.backend import BackendError
 from buoy.proxy.iptables import IptablesBackend, batch
 from buoy.proxy.model import Change, Destination, Family, PortName, PortRules, Ruleset
-from conftest import assert_even, settings_of
 from topology import Answering, World, ask
 
 pytestmark = pytest.mark.kernel

@@ -5,14 +5,16 @@ A backend is added to BACKENDS, and to nothing else.
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
+from programmed import Programmed, settings_of
 
 from buoy.proxy.decode import Endpoint, Service, ServicePort, Slice, SlicePort
 from buoy.proxy.decode import Node as NodeFacts
 from buoy.proxy.iptables import IptablesBackend
 from buoy.proxy.model import Family
 from buoy.proxy.plan import desired
-from conftest import Programmed, settings_of
 from topology import Answer, Answering, World, ask
 
 pytestmark = pytest.mark.kernel

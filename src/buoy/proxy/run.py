@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 _FIRST_RETRY = 0.1
 _LONGEST_RETRY = 30.0
+_LEAST_BETWEEN_REPAIRS = 1.0
 
 _BACKENDS: dict[str, Callable[[Family], Backend]] = {"iptables": IptablesBackend}
 
@@ -88,21 +89,21 @@ class FamilySync:
     async def run(self) -> None:
         """Work for ever. The first thing is a comparison with what is there."""
         self._wake.set()
-        watch = asyncio.create_task(self._watch())
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._watch())
+            await self._work()
+
+    async def _work(self) -> None:
         delay = 0.0
-        try:
-            while True:
-                if await self._woken(delay or self._check_period) or delay:
-                    started = time.monotonic()
-                    delay = 0.0 if await self._sync() else min(max(2 * delay, _FIRST_RETRY), _LONGEST_RETRY)
-                    rest = self._least_period - (time.monotonic() - started)
-                    if rest > 0:
-                        await asyncio.sleep(rest)
-                elif not await self._backend.verify():
-                    log.warning("%s rules have been changed or removed by others; restoring", self._family)
-                    self.rebuild()
-        finally:
-            watch.cancel()
+        while True:
+            if await self._woken(delay or self._check_period) or delay:
+                started = time.monotonic()
+                delay = 0.0 if await self._sync() else min(max(2 * delay, _FIRST_RETRY), _LONGEST_RETRY)
+                rest = self._least_period - (time.monotonic() - started)
+                if rest > 0:
+                    await asyncio.sleep(rest)
+            elif not await self._backend.verify():
+                self._disturbed()
 
     async def _woken(self, timeout: float) -> bool:
         try:
@@ -122,8 +123,12 @@ class FamilySync:
                 log.warning("cannot watch the %s rules: %s", self._family, error)
                 await asyncio.sleep(_LONGEST_RETRY)
                 continue
-            log.warning("%s rules have been changed or removed by others; restoring", self._family)
-            self.rebuild()
+            self._disturbed()
+            await asyncio.sleep(_LEAST_BETWEEN_REPAIRS)  # should two proxies fight for the rules
+
+    def _disturbed(self) -> None:
+        log.warning("%s Service rules have been changed or removed by others; restoring", self._family)
+        self.rebuild()
 
     async def _sync(self) -> bool:
         full, self._rebuild = self._rebuild, False
