@@ -56,23 +56,28 @@ class Authority:
             .not_valid_before(now - datetime.timedelta(hours=1))
             .not_valid_after(now + datetime.timedelta(days=1))
             .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
-            .add_extension(
-                x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False
-            )
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
             .add_extension(
                 x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False
             )
         )
         if authority:
             usage = x509.KeyUsage(
-                digital_signature=True, key_cert_sign=True, crl_sign=True, content_commitment=False,
-                key_encipherment=False, data_encipherment=False, key_agreement=False, encipher_only=False,
+                digital_signature=True,
+                key_cert_sign=True,
+                crl_sign=True,
+                content_commitment=False,
+                key_encipherment=False,
+                data_encipherment=False,
+                key_agreement=False,
+                encipher_only=False,
                 decipher_only=False,
             )
             builder = builder.add_extension(usage, critical=True)
         else:
             names: list[x509.GeneralName] = [
-                x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+                x509.DNSName("localhost"),
+                x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
             ]
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
         return builder.sign(self._key, hashes.SHA256())
@@ -83,9 +88,7 @@ class Authority:
         attributes = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, each) for each in organizations]
         name = x509.Name([*attributes, x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
         stem = self.folder / common_name.replace(":", "_")
-        stem.with_suffix(".crt").write_bytes(
-            self._sign(name, key).public_bytes(serialization.Encoding.PEM)
-        )
+        stem.with_suffix(".crt").write_bytes(self._sign(name, key).public_bytes(serialization.Encoding.PEM))
         stem.with_suffix(".key").write_bytes(_pem(key))
         return str(stem.with_suffix(".crt")), str(stem.with_suffix(".key"))
 
