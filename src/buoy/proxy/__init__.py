@@ -48,7 +48,7 @@ class Options:
 
 async def run(options: Options) -> None:
     """Serve for ever."""
-    from .run import run as run_proxy
+    from .process import run as run_proxy
 
     await run_proxy(options)
 
