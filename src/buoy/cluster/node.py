@@ -6,7 +6,7 @@ Its first process supervises them; ending that process is a power cut of the nod
 from __future__ import annotations
 
 import os
-import signal
+import shutil
 from pathlib import Path
 from typing import NoReturn
 
@@ -183,27 +183,31 @@ def _proxy(config: ClusterConfig, node: str) -> None:
     run_component(lambda: proxy.run(options))
 
 
-def outside(config: ClusterConfig, log_file: Path) -> int:
-    """Start the machine outside the cluster: a network namespace on the LAN, held by a sleeping process."""
+def outside(config: ClusterConfig, folder: StateFolder) -> int:
+    """Start the machine outside the cluster: a network namespace on the LAN, held by a process that waits."""
+    unshared, tell = os.pipe()
     plugged, plug = os.pipe()
+    program = folder.path / "outside"  # the process is named after the file that it runs
+    program.unlink(missing_ok=True)
+    program.symlink_to(shutil.which("catatonit") or "catatonit")
 
     def main() -> None:
         os.close(plug)
         linux.unshare(linux.CLONE_NEWNET | linux.CLONE_NEWUTS)
         linux.sethostname("outside")
-        os.write(unshared[1], b"unshared")
+        os.write(tell, b"unshared")
         if os.read(plugged, 16):
             in_child(lambda: lan.configure(config.outside, config.network.prefixlen, config.gateway))
-            signal.pause()
+            execute([str(program), "-P"])
 
-    unshared = os.pipe()
-    pid = spawn("outside", main, log_file)
-    os.close(plugged)
+    pid = spawn("outside", main, folder.log("outside"))
     try:
-        os.read(unshared[0], 16)
+        os.close(tell)
+        os.close(plugged)
+        os.read(unshared, 16)
         in_child(lambda: lan.attach("outside", pid))
         os.write(plug, b"plugged")
     finally:
-        for descriptor in (plug, *unshared):
-            os.close(descriptor)
+        os.close(unshared)
+        os.close(plug)
     return pid

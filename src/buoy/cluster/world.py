@@ -63,7 +63,7 @@ def _main(config: ClusterConfig, folder: StateFolder, api_socket: socket.socket)
         component("scheduler", partial(_scheduler, folder)),
         *(Process(name, partial(node.start, config, folder, name)) for name in config.node_names),
         *([component("uplink", partial(uplink.connect, host_network))] if config.uplink else ()),
-        Process("outside", partial(node.outside, config, folder.log("outside"))),
+        Process("outside", partial(node.outside, config, folder)),
     ]
     Supervisor(processes, folder.path / "restarts.json").run()
 
