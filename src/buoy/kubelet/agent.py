@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 _RELIST = 15.0
 _RECONNECT = 0.1
+_TAKE_UP_AGAIN = 1.0
 _SETTLE_FIRST, _SETTLE_LONGEST = 0.002, 0.25
 _SETTLE_TIMES = 20
 
@@ -133,13 +134,12 @@ class Kubelet:
             return
         uid = meta.uid(new)
         if uid in self._workers:
-            self._workers[uid].update(new)
+            self._workers[uid].update(_typed(new))
         elif uid not in self._finished:
-            new = {"apiVersion": "v1", "kind": "Pod", **new}
-            self._start(PodWorker(self._node, new, self._known.get(uid)))
+            self._start(PodWorker(self._node, _typed(new), self._known.get(uid)))
 
     def _adopt_orphan(self, uid: str, runtime: PodRuntime) -> None:
-        """A Pod that the runtime has and the API does not: it goes, with the grace that its containers remember."""
+        """A Pod that the runtime has and the API does not: it goes, with what grace is left to it."""
         log.info("pod %s/%s (%s) is gone from the API: cleaning up", runtime.namespace, runtime.name, uid)
         pod: Object = {
             "apiVersion": "v1",
@@ -163,17 +163,25 @@ class Kubelet:
         if task.cancelled():
             return
         error = task.exception()
-        current = self._pods.get(meta.key(worker.pod))
-        still_there = current is not None and meta.uid(current) == uid
         if error is not None:
             log.error("pod %s failed; it is taken up again", meta.key(worker.pod), exc_info=error)
-            if still_there:
-                assert current is not None
-                self._start(
-                    PodWorker(self._node, {"apiVersion": "v1", "kind": "Pod", **current}, PodRuntime(uid))
-                )
-        elif still_there:
+            asyncio.get_running_loop().call_later(_TAKE_UP_AGAIN, self._take_up, worker.pod)
+        elif self._current(worker.pod) is not None:
             self._finished.add(uid)
+
+    def _take_up(self, pod: Object) -> None:
+        uid, current = meta.uid(pod), self._current(pod)
+        if uid in self._workers:
+            return
+        worker = PodWorker(self._node, pod if current is None else _typed(current), PodRuntime(uid))
+        if current is None:
+            worker.removed()
+        self._start(worker)
+
+    def _current(self, pod: Object) -> Object | None:
+        """What the API has of that very Pod."""
+        found = self._pods.get(meta.key(pod))
+        return found if found is not None and meta.uid(found) == meta.uid(pod) else None
 
     def _references_changed(self, uid: str) -> None:
         if uid in self._workers:
@@ -236,10 +244,7 @@ class Kubelet:
             else:
                 await self._compare(states)
                 await self._rotate_logs()
-                try:
-                    await asyncio.to_thread(self._remove_leftovers, set(states) | set(self._workers))
-                except OSError as error:
-                    log.warning("leftovers: %s", error)
+                await self._remove_leftovers(set(states))
             await asyncio.sleep(_RELIST)
 
     async def _compare(self, states: dict[str, frozenset[tuple[str, str]]]) -> None:
@@ -265,12 +270,26 @@ class Kubelet:
                 except (OSError, RuntimeFailure) as error:
                     log.warning("rotating %s: %s", path, error)
 
-    def _remove_leftovers(self, known: set[str]) -> None:
+    async def _remove_leftovers(self, in_runtime: set[str]) -> None:
         """Directories, logs and cgroups of Pods that nobody knows any more."""
-        for uid in self._node.directories.uids():
-            if uid not in known:
-                self._node.directories.remove(uid)
-                cgroups.remove(self._options.cgroup_root, uid)
-        for name in os.listdir(self._options.pod_logs_dir):
-            if name.rpartition("_")[2] not in known:
-                shutil.rmtree(os.path.join(self._options.pod_logs_dir, name), ignore_errors=True)
+        directories, logs_of = await asyncio.to_thread(self._find_leftovers)
+        # Looked for before, not after, what is known: a Pod that comes meanwhile keeps what it has.
+        known = in_runtime | set(self._workers)
+        try:
+            for uid in set(directories) - known:
+                await asyncio.to_thread(self._node.directories.remove, uid)
+                await asyncio.to_thread(cgroups.remove, self._options.cgroup_root, uid)
+            for uid in set(logs_of) - known:
+                await asyncio.to_thread(shutil.rmtree, logs_of[uid], True)
+        except OSError as error:
+            log.warning("leftovers: %s", error)
+
+    def _find_leftovers(self) -> tuple[list[str], dict[str, str]]:
+        root = self._options.pod_logs_dir
+        logs_of = {name.rpartition("_")[2]: os.path.join(root, name) for name in os.listdir(root)}
+        return self._node.directories.uids(), logs_of
+
+
+def _typed(pod: Object) -> Object:
+    """Items of a list do not say what they are."""
+    return {"apiVersion": "v1", "kind": "Pod", **pod}

@@ -27,7 +27,8 @@ from .node import (
 
 log = logging.getLogger(__name__)
 
-_RETRY_FIRST, _RETRY_LONGEST = 0.02, 2.0
+_RETRY_FIRST, _RETRY_LONGEST = 0.05, 2.0
+_EAGER = 10.0
 _CHECK = 10.0
 _QUICK_CHECK, _SLOWEST_QUICK_CHECK = 0.01, 1.0
 _HEARTBEAT = 300.0
@@ -84,7 +85,7 @@ class Registration:
     async def _register(self) -> None:
         wanted = node_object(self._options, self._machine)
         wanted["status"] = self._status(STARTING, {}, ())
-        delay = _RETRY_FIRST
+        begun = time.monotonic()
         while True:
             try:
                 try:
@@ -100,13 +101,9 @@ class Registration:
                         NODES, self._options.node_name, "", {"metadata": metadata}
                     )
             except (StatusError, ConnectionFailed) as error:
-                log.log(
-                    logging.WARNING if delay >= _RETRY_LONGEST else logging.DEBUG,
-                    "cannot register: %s",
-                    error,
-                )
-                await asyncio.sleep(delay)
-                delay = min(2 * delay, _RETRY_LONGEST)
+                patient = time.monotonic() - begun > _EAGER
+                log.log(logging.WARNING if patient else logging.DEBUG, "cannot register: %s", error)
+                await asyncio.sleep(_RETRY_LONGEST if patient else _RETRY_FIRST)
             else:
                 return
 

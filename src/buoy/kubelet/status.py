@@ -100,10 +100,10 @@ def phase(
     ends = [_last_end(status) for status in mains if "running" not in status["state"]]
     stopped = [end for end in ends if end is not None]
     succeeded = len(stopped) == len(mains) and all(end["exitCode"] == 0 for end in stopped)
-    if terminated:
-        return "Succeeded" if succeeded else "Failed"
     if verdict is not None and not running:
         return "Failed"
+    if terminated:
+        return "Succeeded" if succeeded else "Failed"
     if failed_init:
         return "Failed"
     begun = len(ends) < len(mains) or bool(stopped)
@@ -178,7 +178,7 @@ def _container_status(pod: Object, container: Object, facts: Facts, old: Object,
         status["ready"] = bool(started and facts.ready.get(now.id, True))
         if init and not is_sidecar(container):
             status["ready"] = False
-    elif init and _ended(status):
+    elif init and not is_sidecar(container) and _ended(status):
         status["ready"] = status["state"]["terminated"]["exitCode"] == 0
     resources = container.get("resources") or {}
     if running and resources:

@@ -90,6 +90,13 @@ async def _complete(call: Coroutine[Any, Any, _T]) -> _T:
         raise
 
 
+async def _all(*calls: Coroutine[Any, Any, None]) -> None:
+    """Await all of *calls*, also when one fails; then raise the first failure."""
+    for result in await asyncio.gather(*calls, return_exceptions=True):
+        if isinstance(result, BaseException):
+            raise result
+
+
 class PodWorker:
     """Runs one Pod, known by its uid, until it is gone from the node and from the API."""
 
@@ -418,9 +425,9 @@ class PodWorker:
             if not step.create_sandbox:
                 return
         if step.kill:
-            await asyncio.gather(*(self._kill_one(kill) for kill in step.kill))
+            await _all(*(self._kill_one(kill) for kill in step.kill))
         if step.create_sandbox:
-            await asyncio.gather(self._prepare(), self._make_sandbox(step.attempt))
+            await _all(self._prepare(), self._make_sandbox(step.attempt))
             self.runtime = await self._node.runtime.pod(self.uid)
         elif not self._prepared:
             await self._prepare()
@@ -431,7 +438,8 @@ class PodWorker:
             for name in (*step.init, *step.start):
                 await self._start_container(name)
                 self.wake()
-            await self._collect_garbage()
+            if any(container.state == "exited" for container in self.runtime.containers):
+                await self._collect_garbage()
 
     async def _prepare(self) -> None:
         """Set up all volumes, with the content they should have now. Raises Problem."""
@@ -674,12 +682,8 @@ class PodWorker:
         self.runtime = await self._node.runtime.pod(self.uid)
         for group in termination_order(self.pod, self.runtime.running):
             left = max(1, round(end - time.monotonic()))
-            await asyncio.gather(
-                *(self._stop_container(c, f"Stopping container {c.name}", left) for c in group)
-            )
-        await asyncio.gather(
-            *(_complete(self._node.runtime.stop_sandbox(s.id)) for s in self.runtime.sandboxes)
-        )
+            await _all(*(self._stop_container(c, f"Stopping container {c.name}", left) for c in group))
+        await _all(*(_complete(self._node.runtime.stop_sandbox(s.id)) for s in self.runtime.sandboxes))
 
     async def _kill_one(self, kill: Kill) -> None:
         container = pods.find_container(self.pod, kill.container.name) or {}
@@ -710,6 +714,7 @@ class PodWorker:
         going = self._gone or meta.is_terminating(self.pod)
         if not self._cleaned or going:
             await _complete(asyncio.to_thread(self._clean_up, going))
+            self._node.references.release(self.uid)
             self._cleaned = True
         if not going:
             return False
@@ -741,14 +746,14 @@ class PodWorker:
         """Remove what the runtime and the node still keep of the Pod."""
         node = self._node
         sandboxes = {sandbox.id for sandbox in self.runtime.sandboxes}
-        await asyncio.gather(
+        await _all(
             *(
                 _complete(node.runtime.remove_container(c.id))
                 for c in self.runtime.containers
                 if c.sandbox_id not in sandboxes
             )
         )
-        await asyncio.gather(*(_complete(node.runtime.remove_sandbox(each)) for each in sandboxes))
+        await _all(*(_complete(node.runtime.remove_sandbox(each)) for each in sandboxes))
         await asyncio.to_thread(shutil.rmtree, self._log_directory(), True)
         for each in (*sandboxes, *(c.id for c in self.runtime.containers)):
             node.owners.pop(each, None)
