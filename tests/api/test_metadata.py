@@ -174,6 +174,7 @@ def test_how_errors_show_values(error: FieldError, shown: str) -> None:
         ({"a": [{"b": None}]}, {"a": [{}]}, True),
         ({"a": [{}]}, {}, False),
         ({"a": 1}, {"a": 2}, False),
+        (None, "", True),
         (None, {"a": 1}, False),
     ],
 )

@@ -29,6 +29,80 @@ def test_nulls_are_as_good_as_absent() -> None:
     assert pod == {"metadata": {"name": "a", "annotations": {"x": ""}}, "spec": {}}
 
 
+def test_what_means_nothing_is_dropped_as_go_does() -> None:
+    pod: dict[str, Any] = {
+        "metadata": {"name": "a", "namespace": "", "labels": {}, "finalizers": []},
+        "spec": {
+            "hostNetwork": False,
+            "nodeSelector": {},
+            "automountServiceAccountToken": False,
+            "terminationGracePeriodSeconds": 0,
+            "securityContext": {},
+            "volumes": [{"name": "v", "hostPath": {"path": "/x", "type": ""}}, {"name": "e", "emptyDir": {}}],
+            "containers": [
+                {
+                    "name": "",
+                    "image": "",
+                    "command": [],
+                    "stdin": False,
+                    "env": [{"name": "A", "value": ""}],
+                    "ports": [{"containerPort": 0, "hostPort": 0}],
+                    "volumeMounts": [{"name": "v", "mountPath": "", "readOnly": False}],
+                    "securityContext": {"privileged": False},
+                    "livenessProbe": {"initialDelaySeconds": 0},
+                }
+            ],
+        },
+    }
+    assert conform(pod, POD) == []
+    assert pod == {
+        "metadata": {"name": "a"},
+        "spec": {
+            "automountServiceAccountToken": False,
+            "terminationGracePeriodSeconds": 0,
+            "securityContext": {},
+            "volumes": [{"name": "v", "hostPath": {"path": "/x", "type": ""}}, {"name": "e", "emptyDir": {}}],
+            "containers": [
+                {
+                    "name": "",
+                    "env": [{"name": "A"}],
+                    "ports": [{"containerPort": 0}],
+                    "volumeMounts": [{"name": "v", "mountPath": ""}],
+                    "securityContext": {"privileged": False},
+                    "livenessProbe": {},
+                }
+            ],
+        },
+    }
+
+
+def test_an_empty_value_of_a_wrong_type_is_still_wrong() -> None:
+    with pytest.raises(TypeMismatch, match=r"field PodSpec\.spec\.hostNetwork of type bool"):
+        conform({"spec": {"hostNetwork": ""}}, POD)
+
+
+def test_the_tables_name_existing_fields() -> None:
+    from buoy.api import KINDS, schema
+
+    found: dict[str, set[str]] = {}
+
+    def walk(struct: Any) -> None:
+        names = found.setdefault(struct.name, set())
+        if not set(struct.fields) <= names:
+            names.update(struct.fields)
+            for field in struct.fields.values():
+                for each in (field, field.item):
+                    if each is not None and each.struct is not None:
+                        walk(each.struct)
+
+    for kind in KINDS:
+        walk(struct_of(kind.model))
+    for struct, field in {*schema._POINTERS, *schema._KEPT, *schema._NAMED, *schema._BINARY_MAPS}:
+        assert field in found[struct], (struct, field)
+    everywhere = set().union(*found.values())
+    assert everywhere >= schema._PLAIN_BOOLEANS | schema._PLAIN_INTEGERS
+
+
 def test_quantities_may_be_numbers() -> None:
     resources = {"limits": {"cpu": 1, "memory": "1Gi"}, "requests": {"cpu": 0.5}}
     pod: dict[str, Any] = {"spec": {"containers": [{"name": "a", "resources": resources}]}}

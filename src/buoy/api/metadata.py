@@ -47,7 +47,10 @@ def equivalent(new: Any, old: Any) -> bool:
 
     Clients with typed objects leave such fields out, whatever they were given.
     """
-    return bool(new == old or _without_empty(new) == _without_empty(old))
+    if new == old:
+        return True
+    left, right = _without_empty(new), _without_empty(old)
+    return bool(left == right or not (left or right))
 
 
 def _without_empty(value: Any) -> Any:

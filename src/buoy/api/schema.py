@@ -1,7 +1,8 @@
 """The shape of objects: what lightkube's dataclasses say, compiled into a tree that is quick to walk.
 
-`conform` is Kubernetes' typed decoding: it drops what no type knows, and says so; normalises nulls and
-quantities; and raises on a value of a wrong type, in the words of Go's JSON decoder.
+`conform` is Kubernetes' typed decoding: it drops what no type knows, and says so; drops what means as much as
+nothing, as Go's encoder does (``omitempty``); makes texts of quantities; and raises on a value of a wrong
+type, in the words of Go's JSON decoder.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ ATOMIC = Merge()
 class Field:
     """One field's type. *item* is the element's of a map or list; *struct* is set for structs.
 
-    *go* is the name that Kubernetes' decoder calls the type by. A *binary* string is base64.
+    *go* is the name that Kubernetes' decoder calls the type by. A *binary* string is base64. An empty value
+    of the class *omitted* (zero, false, "", [] or {}) is as good as none.
     """
 
     base: Base
@@ -53,6 +55,7 @@ class Field:
     merge: Merge = ATOMIC
     int_or_string: bool = False
     binary: bool = False
+    omitted: type | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -123,12 +126,31 @@ def struct_of(model: type) -> Struct:
             described = dataclasses.replace(described, go="map[string][]uint8", item=item)
         elif where in _NAMED:
             described = _renamed(described, _NAMED[where])
+        optional = field.default is not dataclasses.MISSING or (
+            field.default_factory is not dataclasses.MISSING
+        )
+        if optional:
+            described = dataclasses.replace(described, omitted=_omitted(described, *where))
         struct.fields[name] = described
         if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             required.append(name)
     struct.required = frozenset(required)
     del _in_progress[model]
     return struct
+
+
+def _omitted(field: Field, struct: str, name: str) -> type | None:
+    """The class whose empty value the encoder leaves out; pointers are only left out if they are nil."""
+    if (struct, name) in _KEPT:
+        return None
+    if field.base in ("list", "map"):
+        return list if field.base == "list" else dict
+    if field.base == "string":
+        return None if (struct, name) in _POINTERS else str
+    if field.base == "boolean":
+        return bool if name in _PLAIN_BOOLEANS and (struct, name) not in _POINTERS else None
+    plain = name in _PLAIN_INTEGERS or (struct, name) == ("DeploymentStatus", "replicas")
+    return int if field.base == "integer" and plain else None
 
 
 def _renamed(field: Field, go: str) -> Field:
@@ -213,6 +235,105 @@ _OTHER_MAPS = frozenset(
 )
 
 
+# Optional texts and booleans that are pointers in k8s.io/api, so that an empty one is more than nothing.
+_POINTERS = frozenset(
+    {
+        ("AppArmorProfile", "localhostProfile"),
+        ("CSIVolumeSource", "fsType"),
+        ("CSIVolumeSource", "readOnly"),
+        ("ClusterTrustBundleProjection", "name"),
+        ("ClusterTrustBundleProjection", "signerName"),
+        ("Container", "restartPolicy"),
+        ("Endpoint", "hostname"),
+        ("Endpoint", "nodeName"),
+        ("Endpoint", "zone"),
+        ("EndpointAddress", "nodeName"),
+        ("EndpointPort", "appProtocol"),
+        ("EndpointPort", "name"),
+        ("EndpointPort", "protocol"),
+        ("EphemeralContainer", "restartPolicy"),
+        ("GRPCAction", "service"),
+        ("HostPathVolumeSource", "type"),
+        ("ISCSIVolumeSource", "initiatorName"),
+        ("LeaseSpec", "holderIdentity"),
+        ("LeaseSpec", "preferredHolder"),
+        ("LeaseSpec", "strategy"),
+        ("LoadBalancerIngress", "ipMode"),
+        ("PersistentVolumeClaimSpec", "storageClassName"),
+        ("PersistentVolumeClaimSpec", "volumeAttributesClassName"),
+        ("PersistentVolumeClaimSpec", "volumeMode"),
+        ("PodDNSConfigOption", "value"),
+        ("PodSecurityContext", "fsGroupChangePolicy"),
+        ("PodSecurityContext", "seLinuxChangePolicy"),
+        ("PodSecurityContext", "supplementalGroupsPolicy"),
+        ("PodSpec", "hostnameOverride"),
+        ("PodSpec", "preemptionPolicy"),
+        ("PodSpec", "runtimeClassName"),
+        ("SeccompProfile", "localhostProfile"),
+        ("SecurityContext", "procMount"),
+        ("ServicePort", "appProtocol"),
+        ("ServiceSpec", "internalTrafficPolicy"),
+        ("ServiceSpec", "ipFamilyPolicy"),
+        ("ServiceSpec", "loadBalancerClass"),
+        ("ServiceSpec", "trafficDistribution"),
+        ("TopologySpreadConstraint", "nodeAffinityPolicy"),
+        ("TopologySpreadConstraint", "nodeTaintsPolicy"),
+        ("VolumeMount", "mountPropagation"),
+        ("VolumeMount", "recursiveReadOnly"),
+    }
+)
+# Optional, but written even if empty.
+_KEPT = frozenset(
+    {
+        ("ClusterRole", "rules"),
+        ("EndpointSlice", "ports"),
+        ("Event", "reportingComponent"),
+        ("Event", "reportingInstance"),
+        ("Role", "rules"),
+        ("StatefulSetStatus", "availableReplicas"),
+    }
+)
+# Booleans and integers that are no pointers anywhere.
+_PLAIN_BOOLEANS = frozenset(
+    (
+        "hostIPC",
+        "hostNetwork",
+        "hostPID",
+        "paused",
+        "publishNotReadyAddresses",
+        "readOnly",
+        "stdin",
+        "stdinOnce",
+        "tty",
+        "unschedulable",
+    )
+)
+_PLAIN_INTEGERS = frozenset(
+    (
+        "active",
+        "availableReplicas",
+        "count",
+        "currentReplicas",
+        "failed",
+        "fullyLabeledReplicas",
+        "generation",
+        "healthCheckNodePort",
+        "hostPort",
+        "initialDelaySeconds",
+        "minReadySeconds",
+        "nodePort",
+        "numberAvailable",
+        "numberUnavailable",
+        "observedGeneration",
+        "readyReplicas",
+        "signal",
+        "succeeded",
+        "unavailableReplicas",
+        "updatedNumberScheduled",
+        "updatedReplicas",
+    )
+)
+
 _BINARY_MAPS = frozenset({("Secret", "data"), ("ConfigMap", "binaryData")})
 
 # Texts that have a type of their own in k8s.io/api, as far as users are likely to get them wrong.
@@ -268,7 +389,7 @@ def _conform_struct(obj: Object, struct: Struct, path: _Path, unknown: Unknown) 
         field = fields.get(name)
         if field is None:
             unknown.append(_show((path, name)))
-        elif value is not None:
+        elif value or (value is not None and value.__class__ is not field.omitted):
             base = field.base
             if base == "string":
                 if value.__class__ is str:
