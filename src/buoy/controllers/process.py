@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import socket
+import uuid
 
 from buoy.api.resource import Resource
 from buoy.api.status import StatusError
@@ -86,7 +86,7 @@ async def run(options: Options) -> None:
             await _work(client, metadata_client, options)
 
         if options.leader_elect:
-            identity = f"{socket.gethostname()}_{os.getpid()}"
+            identity = f"{socket.gethostname()}_{uuid.uuid4()}"
             await lead(client, "kube-controller-manager", identity, work)
         else:
             await work()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import socket
+import uuid
 from typing import Any
 
 from buoy.api import meta, pods, taints
@@ -31,7 +31,7 @@ async def run(kubeconfig: str, scheduler_name: str, *, leader_elect: bool) -> No
             await Scheduler(client, scheduler_name).run()
 
         if leader_elect:
-            await lead(client, "kube-scheduler", f"{socket.gethostname()}_{os.getpid()}", work)
+            await lead(client, "kube-scheduler", f"{socket.gethostname()}_{uuid.uuid4()}", work)
         else:
             await work()
 
