@@ -6,8 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from buoy.api import selectors, taints
-from buoy.api.meta import Object
+from buoy.api import placement, taints
 
 from .state import NodeState, PodInfo, Spread
 
@@ -51,30 +50,9 @@ def taint_toleration(pod: PodInfo, state: NodeState) -> Refusal | None:
     return Refusal((TAINTS,)) if found and taints.untolerated(pod.obj, found) else None
 
 
-def matches_term(term: Object, state: NodeState) -> bool:
-    """A node selector term: all its expressions and fields. One without any matches nothing."""
-    expressions, fields = term.get("matchExpressions") or (), term.get("matchFields") or ()
-    if not expressions and not fields:
-        return False
-    return selectors.from_node_expressions(expressions).matches(state.labels) and all(
-        (state.name in each["values"]) == (each["operator"] == "In") for each in fields
-    )
-
-
-def fits_node(pod: PodInfo, state: NodeState) -> bool:
-    """``nodeSelector`` and required node affinity."""
-    selector = pod.spec.get("nodeSelector")
-    if selector and not selector.items() <= state.labels.items():
-        return False
-    affinity = (pod.spec.get("affinity") or {}).get("nodeAffinity") or {}
-    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
-    return required is None or any(
-        matches_term(term, state) for term in required.get("nodeSelectorTerms") or ()
-    )
-
-
 def node_affinity(pod: PodInfo, state: NodeState) -> Refusal | None:
-    return None if fits_node(pod, state) else Refusal((AFFINITY,))
+    assert state.node is not None
+    return None if placement.fits_node(pod.spec, state.node) else Refusal((AFFINITY,))
 
 
 def node_ports(pod: PodInfo, state: NodeState) -> Refusal | None:
@@ -141,7 +119,7 @@ def domains(constraint: Spread, pod: PodInfo, nodes: Iterable[NodeState]) -> Cou
         domain = state.labels.get(constraint.key)
         if domain is None or any(each.key not in state.labels for each in pod.spread if each.required):
             continue
-        if constraint.honor_affinity and not fits_node(pod, state):
+        if constraint.honor_affinity and not placement.fits_node(pod.spec, state.node or {}):
             continue
         if constraint.honor_taints and taint_toleration(pod, state):
             continue

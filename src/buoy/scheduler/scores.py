@@ -6,9 +6,9 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
-from buoy.api import taints
+from buoy.api import placement, taints
 
-from .filters import domains, matches_term
+from .filters import domains
 from .state import HOSTNAME, NodeState, PodInfo
 
 Scores = Mapping[str, float]
@@ -67,7 +67,11 @@ def node_affinity(pod: PodInfo, nodes: Sequence[NodeState]) -> Scores:
         return {}
     return _normalised(
         {
-            state.name: sum(each["weight"] for each in preferred if matches_term(each["preference"], state))
+            state.name: sum(
+                each["weight"]
+                for each in preferred
+                if placement.matches_term(each["preference"], state.node or {})
+            )
             for state in nodes
         }
     )
