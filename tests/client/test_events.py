@@ -80,8 +80,10 @@ def test_similar_ones_are_combined() -> None:
     assert [write.patch["count"] for write in writes[11:]] == [2, 3]
     # One of those that have their own event goes on counting there.
     assert correlate(correlator, event("m3"), 14).patch["message"] == "m3"
-    # After ten quiet minutes all begins anew.
-    assert correlate(correlator, event("m20"), 14 + 601).event["message"] == "m20"
+    # After ten quiet minutes all begins anew, but not before.
+    assert correlate(correlator, event("m20"), 14 + 599).event["message"].startswith("(combined")
+    assert correlate(correlator, event("m21"), 14 + 599 + 599).event["message"].startswith("(combined")
+    assert correlate(correlator, event("m22"), 14 + 599 + 599 + 601).event["message"] == "m22"
 
 
 def test_endless_ones_are_cut_off() -> None:

@@ -22,6 +22,7 @@ from buoy.store import (
     StorageFailed,
     sqlite,
 )
+from buoy.store.memory import Change
 
 
 @pytest.fixture
@@ -52,10 +53,10 @@ def rows(path: Path) -> list[tuple[int, str, bytes | None]]:
 
 
 @contextmanager
-def full_disk() -> Iterator[None]:
-    """No file may grow: the kernel refuses, as on a full disk."""
+def full_disk(size: int = 1) -> Iterator[None]:
+    """No file may grow beyond *size*: the kernel refuses, as on a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
         yield
     finally:
@@ -320,6 +321,34 @@ async def test_full_disk(store: SqliteStore, path: Path) -> None:
     await again.close()
 
 
+async def test_what_stands_on_a_failed_write_falls_with_it(
+    store: SqliteStore, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "_ROWS", 1)  # each write is a commit of its own
+    await store.create("/a", b"1")
+    with full_disk(60_000):
+        async with asyncio.timeout(10):
+            outcomes = await asyncio.gather(
+                store.create("/b", bytes(100_000)),
+                store.delete("/b"),
+                store.create("/c", b""),
+                return_exceptions=True,
+            )
+        assert [type(outcome) for outcome in outcomes] == [StorageFailed] * 3
+        await store.create("/d", b"")
+    assert [key for _, key, _ in rows(path)] == ["/a", "/d"]
+
+
+async def test_a_failed_commit_that_reached_the_disk_is_undone(store: SqliteStore, path: Path) -> None:
+    await store.create("/a", b"1")
+    await store.close()
+    disk = sqlite._Disk(str(path))
+    disk.append([Change("/b", b"1", 3), Change("/a", None, 4)])
+    disk.recover(2)
+    disk.close()
+    assert rows(path) == [(2, "/a", b"1")]
+
+
 async def test_failed_compaction_is_made_up_for(store: SqliteStore, path: Path) -> None:
     revision = await store.create("/a", bytes(8000))
     revision = await store.update("/a", bytes(8000), revision)
@@ -340,10 +369,12 @@ async def test_failed_compaction_is_made_up_for(store: SqliteStore, path: Path) 
 
 async def test_cancelled_writer_does_not_stop_the_write(store: SqliteStore) -> None:
     task = asyncio.ensure_future(store.create("/a", b"1"))
+    other = asyncio.ensure_future(store.create("/b", b"1"))
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+    assert await asyncio.wait_for(other, 10) == 3
     with pytest.raises(KeyExists):
         await store.create("/a", b"2")
     assert await store.get("/a") == Record("/a", b"1", 2)
