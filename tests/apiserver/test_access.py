@@ -60,7 +60,8 @@ async def test_anonymous_may_not_read(server: Running) -> None:
     reply = await server.get("/api/v1/namespaces/default/pods", user="")
     assert (reply.status, reply.json["reason"]) == (403, "Forbidden")
     assert reply.message == (
-        'pods is forbidden: User "system:anonymous" cannot list resource "pods" in API group "" in the namespace '
+        'pods is forbidden: User "system:anonymous" cannot list resource "pods" in API group "" in the '
+        "namespace "
         '"default"'
     )
     assert reply.json["details"] == {"kind": "pods"}
@@ -81,9 +82,7 @@ async def test_a_certificate_of_another_authority_is_refused(server: Running, tm
     context.load_cert_chain(*Authority(tmp_path).issue("admin", "system:masters"))
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context)) as session:
         with pytest.raises(aiohttp.ClientError):
-            async with session.get(f"{server.url}/api/v1/namespaces") as response:
-                assert response.status == 401
-                raise aiohttp.ClientError
+            await session.get(f"{server.url}/api/v1/namespaces")
 
 
 async def test_static_tokens(tmp_path: Path) -> None:
@@ -136,7 +135,8 @@ async def test_a_role_in_a_namespace(server: Running, namespace: str) -> None:
         (
             "GET",
             f"/apis/apps/v1/namespaces/{namespace}/deployments/d",
-            f'deployments.apps "d" is forbidden: User "{user}" cannot get resource "deployments" in API group "apps" '
+            f'deployments.apps "d" is forbidden: User "{user}" cannot get resource "deployments" in API '
+            'group "apps" '
             f'in the namespace "{namespace}"',
         ),
         (
@@ -277,7 +277,8 @@ async def test_a_token_dies_with_its_pod(server: Running, namespace: str) -> Non
         (
             {"expirationSeconds": 10},
             422,
-            'TokenRequest.authentication.k8s.io "" is invalid: spec.expirationSeconds: Invalid value: 10: may not '
+            'TokenRequest.authentication.k8s.io "" is invalid: spec.expirationSeconds: Invalid value: 10: '
+            "may not "
             "specify a duration less than 10 minutes",
         ),
         ({"boundObjectRef": {"kind": "Pod", "name": "none"}}, 404, 'pods "none" not found'),
@@ -357,7 +358,8 @@ async def test_impersonation(server: Running, namespace: str) -> None:
     assert 'User "bob" cannot list' in (await server.get(pods, Impersonate_User="bob")).message
     reply = await server.get(pods, user="mallory", Impersonate_User="admin")
     assert reply.message == (
-        'users "admin" is forbidden: User "mallory" cannot impersonate resource "users" in API group "" at the '
+        'users "admin" is forbidden: User "mallory" cannot impersonate resource "users" in API group "" at '
+        "the "
         "cluster scope"
     )
 
@@ -403,6 +405,7 @@ async def test_a_pod_gets_its_account(server: Running, namespace: str) -> None:
     reply = await server.post(f"/api/v1/namespaces/{namespace}/pods", pod)
     assert (reply.status, reply.message) == (
         403,
-        f'pods "r" is forbidden: error looking up service account {namespace}/robot: serviceaccount "robot" not '
+        f'pods "r" is forbidden: error looking up service account {namespace}/robot: serviceaccount "robot" '
+        "not "
         "found",
     )

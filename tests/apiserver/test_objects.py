@@ -102,7 +102,8 @@ async def test_generate_name(server: Running, namespace: str) -> None:
             {**config_map("x"), "data": {"a": 1}},
             400,
             "BadRequest",
-            'ConfigMap in version "v1" cannot be handled as a ConfigMap: json: cannot unmarshal number into Go '
+            'ConfigMap in version "v1" cannot be handled as a ConfigMap: json: cannot unmarshal number into '
+            "Go "
             "struct field ConfigMap.data of type string",
         ),
         (
@@ -117,8 +118,9 @@ async def test_generate_name(server: Running, namespace: str) -> None:
             b"[]",
             400,
             "BadRequest",
-            "couldn't get version/kind; json parse error: json: cannot unmarshal array into Go value of type struct "
-            '{ APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }',
+            "couldn't get version/kind; json parse error: json: cannot unmarshal array into Go value of type "
+            'struct { APIVersion string "json:\\"apiVersion,omitempty\\""; '
+            'Kind string "json:\\"kind,omitempty\\"" }',
         ),
         (
             "configmaps",
@@ -483,5 +485,6 @@ async def test_scale(server: Running, namespace: str) -> None:
     wrong = await server.patch(f"{path}/a/scale", {"spec": {"replicas": -1}})
     assert wrong.status == 422
     assert wrong.message == (
-        'Scale.autoscaling "a" is invalid: spec.replicas: Invalid value: -1: must be greater than or equal to 0'
+        'Scale.autoscaling "a" is invalid: spec.replicas: Invalid value: -1: must be greater than or equal '
+        "to 0"
     )

@@ -49,7 +49,8 @@ async def test_defaults(server: Running, namespace: str) -> None:
         ),
         (
             {"type": "NodePort", "ports": [{"port": 80, "nodePort": 80}]},
-            "spec.ports[0].nodePort: Invalid value: 80: provided port is not in the valid range. The range of "
+            "spec.ports[0].nodePort: Invalid value: 80: provided port is not in the valid range. The range "
+            "of "
             "valid ports is 30000-32767",
         ),
         (

@@ -40,7 +40,7 @@ from .watch import Hub
 log = logging.getLogger(__name__)
 
 _LONGEST_LINE = 128 << 10
-_SHUTDOWN_SECONDS = 2.0
+_SHUTDOWN_SECONDS = 0.5
 _INTERNAL = "Internal error occurred: {}"
 
 
