@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 NAME_LABEL = "io.kubernetes.pod.name"
@@ -86,6 +87,15 @@ class PodRuntime:
         """The newest but one."""
         found = [container for container in self.containers if container.name == name]
         return found[1] if len(found) > 1 else None
+
+    def not_yet_running(self, ids: Collection[str]) -> PodRuntime:
+        """The same, but with the containers of these *ids* only created, if they run."""
+        if not ids:
+            return self
+        containers = (
+            replace(c, state="created") if c.running and c.id in ids else c for c in self.containers
+        )
+        return replace(self, containers=tuple(containers))
 
     @property
     def running(self) -> tuple[Container, ...]:

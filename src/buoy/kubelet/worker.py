@@ -123,6 +123,7 @@ class PodWorker:
         self._timer: float | None = None
         self._woken = asyncio.Event()
         self._woken.set()
+        self._starting: set[str] = set()  # ids of containers whose postStart hook is not done
         self._ended_waiters: dict[str, asyncio.Event] = {}
 
     # -- what others tell it
@@ -223,7 +224,8 @@ class PodWorker:
     async def _sync(self) -> bool:
         """One round; whether the Pod is done with."""
         if not self._fresh:
-            self.runtime = await self._node.runtime.pod(self.uid)
+            observed = await self._node.runtime.pod(self.uid)
+            self.runtime = observed.not_yet_running(self._starting)
         self._fresh = False
         self._note_runtime()
         if self._action is not None and self._action.done():
@@ -594,6 +596,9 @@ class PodWorker:
             raise _Noted from error
         node.owners[container_id] = self.uid
         self._container_event(name, "Normal", "Created", "Container created")
+        hook = (container.get("lifecycle") or {}).get("postStart")
+        if hook:
+            self._starting.add(container_id)
         try:
             await _complete(node.runtime.start_container(container_id))
         except RuntimeFailure as error:
@@ -604,12 +609,13 @@ class PodWorker:
             raise _Noted from error
         self._container_event(name, "Normal", "Started", "Container started")
         self._problems.pop(name, None)
-        hook = (container.get("lifecycle") or {}).get("postStart")
         if hook:
-            await self._post_start(container, container_id, hook)
+            try:
+                await self._post_start(container, container_id, hook)
+            finally:
+                self._starting.discard(container_id)
 
     async def _post_start(self, container: Object, container_id: str, hook: Object) -> None:
-        self.wake()
         try:
             await run_hook(self._node.handlers, hook, container, container_id, self._ip())
         except HookFailure as error:

@@ -153,7 +153,11 @@ def _images(path: Path) -> None:
             BOX: (box, {"Cmd": ["sh"], "Env": path_variable}),
             STAND_IN: (
                 box,
-                {"Cmd": ["sh"], "Env": path_variable, "Labels": {"io.buoy.stand-in": "docker.io/library/x:1"}},
+                {
+                    "Cmd": ["sh"],
+                    "Env": path_variable,
+                    "Labels": {"io.buoy.stand-in": "docker.io/library/x:1"},
+                },
             ),
         },
     )
@@ -243,11 +247,23 @@ class World:
     # -- the node
 
     def start(self) -> None:
-        unshare = ["unshare", "--net", "--mount", "--pid", "--ipc", "--uts", "--fork", "--kill-child", "--mount-proc"]
+        unshare = [
+            "unshare",
+            "--net",
+            "--mount",
+            "--pid",
+            "--ipc",
+            "--uts",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+        ]
         self._spawn("init", [*unshare, "sh", "-ec", _INIT])
         deadline = time.monotonic() + 20
         while True:
-            children = Path(f"/proc/{self._processes['init'].pid}/task/{self._processes['init'].pid}/children")
+            children = Path(
+                f"/proc/{self._processes['init'].pid}/task/{self._processes['init'].pid}/children"
+            )
             with contextlib.suppress(OSError):
                 found = children.read_text().split()
                 if found and os.path.exists(f"/proc/{found[0]}/root/run/ready"):
@@ -316,11 +332,15 @@ class World:
         (self.folder / "resolv.conf").write_text("nameserver 192.0.2.53\nsearch example.org\n")
         path = self.folder / "kubelet.json"
         path.write_text(json.dumps(described))
-        self._spawn("kubelet", self._enter(sys.executable, str(_HERE / "process.py"), "kubelet", str(path)))
+        self._spawn(
+            "kubelet", self._enter(sys.executable, str(_HERE / "kubelet_process.py"), "kubelet", str(path))
+        )
 
     def start_api_server(self) -> None:
         certificate, key = self.authority.issue("kube-apiserver")
-        client_certificate, client_key = self.authority.issue("kube-apiserver-kubelet-client", "system:masters")
+        client_certificate, client_key = self.authority.issue(
+            "kube-apiserver-kubelet-client", "system:masters"
+        )
         described = {
             "advertise_address": NODE_IP,
             "advertise_port": 6443,
@@ -338,7 +358,14 @@ class World:
         listener = self._listener.fileno()
         self._spawn(
             "apiserver",
-            [sys.executable, str(_HERE / "process.py"), "apiserver", str(path), str(listener), str(self.pid)],
+            [
+                sys.executable,
+                str(_HERE / "kubelet_process.py"),
+                "apiserver",
+                str(path),
+                str(listener),
+                str(self.pid),
+            ],
             pass_fds=(listener,),
         )
 
@@ -360,7 +387,10 @@ class World:
         process = self._processes.pop(name)
         # nsenter forks for the PID namespace: the process itself is its child.
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        for pid in [*map(int, children), *([process.pid] if number == signal.SIGKILL or not children else [])]:
+        for pid in [
+            *map(int, children),
+            *([process.pid] if number == signal.SIGKILL or not children else []),
+        ]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
         process.wait(20)
