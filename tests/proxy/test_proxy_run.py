@@ -13,6 +13,7 @@ import pytest
 import uvloop
 import yaml
 
+from apiserver.api_server import running, write_kubeconfig
 from buoy.api import meta
 from buoy.proxy import Options, run
 from client.small_api_server import SmallApiServer
@@ -240,16 +241,25 @@ async def test_nothing_is_removed_before_the_api_has_been_seen(cluster, servers)
     await eventually(answered_by(node, "pod"))
     await cluster.stop_proxy()
 
-    before = node.run("iptables-save", "-t", "nat").splitlines()[1:-1]
-    await node.do(cluster.server.stop())
+    def rules():
+        return node.run("iptables-save", "-t", "nat").splitlines()[1:-1]
+
+    before = rules()
+    cluster.server.hang, cluster.server.requests[:] = True, []
+    await cluster.put("endpointslices", piece())
     await cluster.start_proxy()
 
-    async def serving():
-        return (await cluster.get("http://127.0.0.1:10256/livez"))[0]
+    async def asked():
+        return len(cluster.server.requests) >= 3
 
-    assert await eventually(serving) == 503
-    assert node.run("iptables-save", "-t", "nat").splitlines()[1:-1] == before
-    await cluster.put("endpointslices", piece())
+    await eventually(asked)
+    deadline = time.monotonic() + 0.6
+    while time.monotonic() < deadline:
+        assert rules() == before
+    assert (await cluster.get("http://127.0.0.1:10256/livez"))[0] == 503
+
+    await node.do(cluster.server.stop())
+    cluster.server.hang = False
     await node.do(cluster.server.start())
     await eventually(refused(node))
 
@@ -385,6 +395,40 @@ async def test_on_uvloop(cluster, servers):
     finally:
         stop.set()
         thread.join()
+
+
+async def test_with_the_real_api_server_as_the_user_that_proxies_are(world, servers, tmp_path):
+    """Its selectors are understood, and its rights suffice."""
+    node = world.nodes[0]
+    pod = node.add_pod("pod")
+    servers.listen(pod, pod.name, 8080)
+
+    async def scenario():
+        async with running(tmp_path) as server:
+            web = service(ports=[{"name": "http", "port": 80, "targetPort": 8080}])
+            assert (await server.post("/api/v1/namespaces/default/services", web)).status == 201
+            headless = service("headless", clusterIP="None", clusterIPs=["None"])
+            assert (await server.post("/api/v1/namespaces/default/services", headless)).status == 201
+            path = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices"
+            kind = {"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice"}
+            ready = piece(pod)
+            del ready["metadata"]["annotations"]
+            made = await server.post(path, kind | ready)
+            assert made.status == 201, made.body
+            kubeconfig = write_kubeconfig(server, "system:kube-proxy")
+            proxy = asyncio.create_task(run(Options(str(kubeconfig), node.name)))
+            try:
+                async with asyncio.timeout(10):
+                    while True:
+                        try:
+                            return await asyncio.to_thread(ask, "10.96.0.10", 80, timeout=0.5)
+                        except OSError:
+                            await asyncio.sleep(0.01)
+            finally:
+                proxy.cancel()
+                await asyncio.wait([proxy])
+
+    assert (await node.do(scenario())).name == "pod"
 
 
 def test_options_that_cannot_be():
