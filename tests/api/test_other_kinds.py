@@ -141,7 +141,11 @@ def test_node_columns() -> None:
     obj = {
         "metadata": {
             "name": "node-1",
-            "labels": {"node-role.kubernetes.io/worker": "", "kubernetes.io/role": "b"},
+            "labels": {
+                "node-role.kubernetes.io/": "",
+                "node-role.kubernetes.io/worker": "",
+                "kubernetes.io/role": "b",
+            },
         },
         "status": {
             "conditions": [{"type": "Ready", "status": "Unknown"}],

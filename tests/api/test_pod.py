@@ -18,6 +18,11 @@ LABEL = (
     "and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is "
     "'[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
 )
+SUBDOMAIN = (
+    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and "
+    "end with an alphanumeric character (e.g. 'example.com', regex used for validation is "
+    r"'[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
+)
 PORT = "must be between 1 and 65535, inclusive"
 
 
@@ -378,6 +383,115 @@ def test_host_network_and_service_account_defaults() -> None:
             ],
         ),
         (
+            pod(
+                volumes=[
+                    {
+                        "name": "v",
+                        "downwardAPI": {
+                            "items": [{"path": "a"}, {"fieldRef": {"fieldPath": "metadata.labels"}}]
+                        },
+                    }
+                ]
+            ),
+            [
+                "spec.volumes[0].downwardAPI: Required value: one of fieldRef and resourceFieldRef is required",
+                "spec.volumes[0].downwardAPI.path: Required value",
+            ],
+        ),
+        (
+            pod(
+                volumes=[
+                    {
+                        "name": "v",
+                        "downwardAPI": {"items": [{"path": "a", "fieldRef": {"fieldPath": "status.podIP"}}]},
+                    }
+                ]
+            ),
+            [
+                'spec.volumes[0].downwardAPI.fieldRef.fieldPath: Unsupported value: "status.podIP": supported values: '
+                '"metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid"'
+            ],
+        ),
+        (
+            pod(
+                volumes=[
+                    {
+                        "name": "v",
+                        "projected": {
+                            "sources": [
+                                {
+                                    "downwardAPI": {
+                                        "items": [
+                                            {
+                                                "path": "a",
+                                                "resourceFieldRef": {
+                                                    "resource": "limits.cpu",
+                                                    "divisor": "1k",
+                                                },
+                                            }
+                                        ]
+                                    }
+                                },
+                                {
+                                    "configMap": {"items": [{"key": "k", "path": "a"}]},
+                                    "secret": {"name": "s"},
+                                },
+                            ]
+                        },
+                    }
+                ]
+            ),
+            [
+                "spec.volumes[0].projected.sources[0].downwardAPI.resourceFieldRef.containerName: Required value",
+                'spec.volumes[0].projected.sources[0].downwardAPI.resourceFieldRef.divisor: Invalid value: "limits.cpu": '
+                "only divisor's values 1m and 1 are supported with the cpu resource",
+                "spec.volumes[0].projected.sources[1].configMap.name: Required value",
+                'spec.volumes[0].projected: Invalid value: "": conflicting duplicate paths',
+                "spec.volumes[0].projected.sources[1]: Forbidden: may not specify more than 1 volume type per source",
+            ],
+        ),
+        (
+            pod(
+                volumes=[
+                    {"name": "v", "image": {}},
+                    {"name": "w", "image": {"reference": "a", "pullPolicy": "x"}},
+                ]
+            ),
+            [
+                "spec.volumes[0].image.reference: Required value",
+                'spec.volumes[1].image.pullPolicy: Unsupported value: "x": supported values: "Always", "IfNotPresent", "Never"',
+            ],
+        ),
+        (
+            pod(
+                affinity={
+                    "nodeAffinity": {
+                        "preferredDuringSchedulingIgnoredDuringExecution": [
+                            {
+                                "weight": 0,
+                                "preference": {
+                                    "matchFields": [
+                                        {"key": "metadata.name", "operator": "In", "values": ["A"]},
+                                        {"key": "metadata.uid", "operator": "Gt"},
+                                    ]
+                                },
+                            },
+                        ]
+                    }
+                }
+            ),
+            [
+                "spec.affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].weight: Invalid value: 0: "
+                "must be in the range 1-100",
+                "spec.affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].preference.matchFields[0]."
+                f'values[0]: Invalid value: "A": {SUBDOMAIN}',
+                "spec.affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].preference.matchFields[1]."
+                'operator: Invalid value: "Gt": not a valid selector operator',
+                "spec.affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].preference.matchFields[1]."
+                'key: Invalid value: "metadata.uid": not a valid field selector key',
+            ],
+        ),
+        (
             pod(restartPolicy="Sometimes"),
             [
                 'spec.restartPolicy: Unsupported value: "Sometimes": supported values: '
@@ -525,6 +639,10 @@ def test_the_refusal_of_an_update_shows_what_changed() -> None:
     old = made(POD, pod(nodeName="node-1"))
     (fault,) = faults(POD, put(old, "spec.nodeName", "node-2"), old)
     assert fault.endswith("\n- nodeName: 'node-1'\n+ nodeName: 'node-2'")
+    (fault,) = faults(POD, put(old, "spec.containers.0.ports", [{"containerPort": 1}]), old)
+    assert fault.partition("\n")[2] == (
+        "- containers[0].ports: None\n+ containers[0].ports: [{'containerPort': 1, 'protocol': 'TCP'}]"
+    )
 
 
 def test_tolerations_are_only_added() -> None:
@@ -562,6 +680,16 @@ def test_status() -> None:
     ]
     assert status_faults(old, containerStatuses=[{"name": "c", "state": {"running": {}}}]) == [
         "status.containerStatuses[0].state: Forbidden: may not be transitioned to non-terminated state"
+    ]
+    assert status_faults(old, nominatedNodeName="node-1") == []
+    assert status_faults(old, nominatedNodeName="A") == [
+        f'status.nominatedNodeName: Invalid value: "A": {SUBDOMAIN}'
+    ]
+    assert status_faults(old, podIPs=[{"ip": "x"}]) == [
+        'status.podIPs[0]: Invalid value: "x": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)'
+    ]
+    assert status_faults(old, hostIP="1.2.3.4", hostIPs=[{"ip": "1.2.3.5"}]) == [
+        'status.hostIPs[0].ip: Invalid value: "1.2.3.5": must be equal to `hostIP`'
     ]
     assert status_faults(old, podIPs=[{"ip": "10.0.0.1"}, {"ip": "10.0.0.2"}]) == [
         'status.podIPs: Invalid value: [{"IP":"10.0.0.1"},{"IP":"10.0.0.2"}]: '

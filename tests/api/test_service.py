@@ -438,6 +438,15 @@ def test_annotations_of_source_ranges() -> None:
         ),
         (
             "LoadBalancer",
+            {"ip": "1.2.3", "ipMode": "Vip"},
+            [
+                f'status.loadBalancer.ingress[0].ip: Invalid value: "1.2.3": {IP}',
+                'status.loadBalancer.ingress[0].ipMode: Unsupported value: "Vip": '
+                'supported values: "Proxy", "VIP"',
+            ],
+        ),
+        (
+            "LoadBalancer",
             {"hostname": "1.2.3.4", "ipMode": "VIP"},
             [
                 "status.loadBalancer.ingress[0].ipMode: Forbidden: may not be specified when `ip` is not set",

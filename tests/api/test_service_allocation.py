@@ -123,6 +123,12 @@ def test_load_balancer_without_node_ports_but_with_a_health_check_port() -> None
     )
     assert "nodePort" not in created["spec"]["ports"][0]
     assert created["spec"]["healthCheckNodePort"] in pool.ports
+    assert held(pool) == (1, 1)
+    fresh = allocator()
+    assert fresh.rebuild([created]) == []
+    assert held(fresh) == (1, 1)
+    fresh.release(created)
+    assert held(fresh) == (0, 0)
     changed = copy.deepcopy(created)
     changed["spec"]["externalTrafficPolicy"] = "Cluster"
     changed = write(pool, changed, created)
