@@ -2,11 +2,12 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 
 import pytest
-from small_api_server import SmallApiServer
 
 from buoy.client import Client
 from buoy.client.credentials import Credential, Fixed
 from buoy.client.kubeconfig import Access
+
+from .small_api_server import SmallApiServer
 
 
 @pytest.fixture

@@ -5,9 +5,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from small_api_server import SmallApiServer, refusal
 
 from buoy.client import Client, LeadershipLost, lead
+
+from .small_api_server import SmallApiServer, refusal
 
 Until = Callable[..., Any]
 

@@ -6,10 +6,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from small_api_server import SmallApiServer, refusal
 
 from buoy.client import Client, EventRecorder, events
 from buoy.client.events import Correlator
+
+from .small_api_server import SmallApiServer, refusal
 
 Object = dict[str, Any]
 Until = Callable[..., Any]

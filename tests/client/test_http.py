@@ -5,13 +5,14 @@ import socket
 
 import aiohttp
 import pytest
-from small_api_server import SmallApiServer, refusal
 
 from buoy.api.resource import CONFIG_MAPS, DEPLOYMENTS, NODES, PODS
 from buoy.api.status import StatusError
 from buoy.client import Client, ConnectionFailed, http
 from buoy.client.credentials import Credential, Fixed
 from buoy.client.kubeconfig import Access
+
+from .small_api_server import SmallApiServer, refusal
 
 
 def config_map(name: str, namespace: str = "default", **data: str) -> dict:

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from small_api_server import SmallApiServer, refusal
 
 from buoy.api.resource import PODS
 from buoy.client import Client, Informer, informer
 from buoy.client.credentials import Credential, Fixed
 from buoy.client.kubeconfig import Access
+
+from .small_api_server import SmallApiServer, refusal
 
 Object = dict[str, Any]
 Until = Callable[..., Any]

@@ -18,12 +18,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from small_api_server import SmallApiServer, refusal
 
 from buoy.api.resource import NODES
 from buoy.api.status import StatusError
 from buoy.client import Client, ConnectionFailed, CredentialError, KubeconfigError, credentials, kubeconfig
 from buoy.client.credentials import Credential, Plugin, TokenFile
+
+from .small_api_server import SmallApiServer, refusal
 
 
 @dataclass
