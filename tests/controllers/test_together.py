@@ -18,6 +18,7 @@ from buoy.api.meta import Object
 from buoy.api.resource import (
     CONFIG_MAPS,
     CORE_EVENTS,
+    DAEMON_SETS,
     DEPLOYMENTS,
     ENDPOINT_SLICES,
     ENDPOINTS,
@@ -27,6 +28,7 @@ from buoy.api.resource import (
     REPLICA_SETS,
     SERVICE_ACCOUNTS,
     SERVICES,
+    STATEFUL_SETS,
 )
 from buoy.api.status import StatusError
 from buoy.client import Client
@@ -439,6 +441,82 @@ async def test_the_api_servers_own_service_is_left_alone(cluster: Cluster) -> No
     await eventually(lambda: cluster.server.kubectl("get", "sa", "-n", "later", "-o", "name", code=None))
     assert len(await slices()) == 1
     assert (await cluster.client.get(ENDPOINTS, "kubernetes", "default"))["subsets"]
+
+
+async def test_a_stateful_set(three: Cluster) -> None:
+    kubectl = three.server.kubectl
+    await three.client.create(
+        STATEFUL_SETS,
+        {
+            "metadata": {"name": "db", "namespace": "default"},
+            "spec": {
+                "replicas": 3,
+                "serviceName": "db",
+                "selector": {"matchLabels": {"app": "web"}},
+                "template": template(),
+            },
+        },
+    )
+    await kubectl("rollout", "status", "statefulset/db", "--timeout=20s")
+
+    async def all_run() -> bool:
+        found = await three.pods(app="web")
+        return [meta.name(each) for each in found if pods.is_ready(each)] == ["db-0", "db-1", "db-2"]
+
+    await eventually(all_run)
+    await kubectl("set", "image", "statefulset/db", "web=web:2")
+    await kubectl("rollout", "status", "statefulset/db", "--timeout=20s")
+    assert {each["spec"]["containers"][0]["image"] for each in await three.pods(app="web")} == {"web:2"}
+    await kubectl("rollout", "undo", "statefulset/db")
+    await kubectl("rollout", "status", "statefulset/db", "--timeout=20s")
+    assert {each["spec"]["containers"][0]["image"] for each in await three.pods(app="web")} == {"web:1"}
+    assert "3         <none>" in await kubectl("rollout", "history", "statefulset/db")
+    await kubectl("scale", "statefulset/db", "--replicas=1")
+    await three.gone(lambda: three.client.get(PODS, "db-1", "default"))
+    await three.client.delete(PODS, "db-0", "default")
+
+    async def back() -> bool:
+        found = await three.pods(app="web")
+        return [meta.name(each) for each in found if pods.is_ready(each)] == ["db-0"]
+
+    await eventually(back)
+    assert "create Pod db-0 in StatefulSet db successful" in await three.events("SuccessfulCreate")
+
+
+async def test_a_daemon_set(three: Cluster) -> None:
+    kubectl = three.server.kubectl
+    await three.client.create(
+        DAEMON_SETS,
+        {
+            "metadata": {"name": "agent", "namespace": "default"},
+            "spec": {"selector": {"matchLabels": {"app": "web"}}, "template": template()},
+        },
+    )
+
+    async def places() -> list[str]:
+        return sorted(
+            each["spec"].get("nodeName", "") for each in await three.pods(app="web") if pods.is_ready(each)
+        )
+
+    async def on(*names: str) -> None:
+        async def there() -> bool:
+            return await places() == list(names)
+
+        await eventually(there)
+
+    await on("node-1", "node-2", "node-3")
+    await three.add_node("node-4")
+    await on("node-1", "node-2", "node-3", "node-4")
+    await kubectl("set", "image", "daemonset/agent", "web=web:2")
+    await kubectl("rollout", "status", "daemonset/agent", "--timeout=20s")
+    assert {each["spec"]["containers"][0]["image"] for each in await three.pods(app="web")} == {"web:2"}
+    await kubectl("rollout", "undo", "daemonset/agent")
+    await kubectl("rollout", "status", "daemonset/agent", "--timeout=20s")
+    await three.client.patch(NODES, "node-1", "", {"metadata": {"labels": {"role": "x"}}})
+    await kubectl(
+        "patch", "daemonset", "agent", "-p", '{"spec":{"template":{"spec":{"nodeSelector":{"role":"x"}}}}}'
+    )
+    await on("node-1")
 
 
 async def test_namespaces_get_what_pods_need(cluster: Cluster) -> None:

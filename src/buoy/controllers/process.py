@@ -13,6 +13,7 @@ from buoy.api.status import StatusError
 from buoy.client import Client, ConnectionFailed, lead
 
 from .context import Context, Controller
+from .daemonset import DaemonSetController
 from .deployment import DeploymentController
 from .discovery import Discovery, discover
 from .endpoints import EndpointsController
@@ -28,6 +29,7 @@ from .podgc import PodGC
 from .replicaset import ReplicaSetController
 from .rootca import RootCAPublisher
 from .serviceaccount import ServiceAccountController
+from .statefulset import StatefulSetController
 from .tainteviction import TaintEvictionController
 
 log = logging.getLogger(__name__)
@@ -45,6 +47,8 @@ def controllers(context: Context) -> list[Controller]:
     factories: list[type[Controller]] = [
         DeploymentController,
         ReplicaSetController,
+        StatefulSetController,
+        DaemonSetController,
         EndpointsController,
         EndpointSliceController,
         EndpointSliceMirroringController,
