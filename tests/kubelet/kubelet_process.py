@@ -1,4 +1,4 @@
-"""Runs one component for the tests: ``kubelet_process.py kubelet OPTIONS`` or ``kubelet_process.py apiserver OPTIONS FD PID``.
+"""Runs one component for the tests, by ``kubelet OPTIONS`` or ``apiserver OPTIONS FD PID``.
 
 OPTIONS is a JSON file. The API server is given a listening socket and the process in whose network it works.
 """

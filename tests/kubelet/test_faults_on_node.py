@@ -7,12 +7,12 @@ import signal
 from pathlib import Path
 
 import pytest
+from kubelet_world import NODE, World
+from test_pods_on_node import traces
 
 from buoy.api import meta
 from buoy.api.resource import CONFIG_MAPS, LEASES, NODES, PODS
 from conftest import LOOP, Cluster, condition, container, eventually, phase, status_of, waiting
-from kubelet_world import NODE, World
-from test_pods_on_node import traces
 
 pytestmark = pytest.mark.kernel
 
@@ -164,7 +164,7 @@ async def test_the_network_decides_whether_the_node_is_ready(world: World, clust
         return (await readiness())[0] == "False"
 
     await eventually(not_ready, what="NotReady without a network")
-    status, message = await readiness()
+    _, message = await readiness()
     assert message.startswith(
         "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady"
     )

@@ -411,7 +411,8 @@ async def test_security_context_and_resources(cluster: Cluster) -> None:
     assert pod["status"]["qosClass"] == "Burstable"
     text = await cluster.execute(
         "limited",
-        "id -u; id -G; (touch /x) 2>/dev/null || echo read-only; grep -E 'CapEff|NoNewPrivs|Seccomp:' /proc/1/status;"
+        "id -u; id -G; (touch /x) 2>/dev/null || echo read-only;"
+        "grep -E 'CapEff|NoNewPrivs|Seccomp:' /proc/1/status;"
         "cat /proc/sys/net/ipv4/ip_unprivileged_port_start",
     )
     assert text.split("\n")[:3] == ["1000", "3000 4000", "read-only"]

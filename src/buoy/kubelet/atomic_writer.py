@@ -26,7 +26,7 @@ class File(NamedTuple):
 
 
 def write(directory: str, files: Mapping[str, File], group: int | None = None) -> bool:
-    """Have exactly *files* (by relative path) in *directory*; whether anything had to change. OSError on failure.
+    """Have exactly *files* (by relative path) in *directory*; whether anything changed. OSError on failure.
 
     With *group*, it owns the files and can read them.
     """
@@ -36,7 +36,7 @@ def write(directory: str, files: Mapping[str, File], group: int | None = None) -
         _link(directory, files)
         return False
     fresh = tempfile.mkdtemp(prefix="..", dir=directory)
-    os.chmod(fresh, 0o755)
+    os.chmod(fresh, 0o755)  # noqa: S103
     _own(fresh, 0o2750 if group is not None else 0, group)
     for path, file in files.items():
         target = os.path.join(fresh, path)
@@ -45,7 +45,7 @@ def write(directory: str, files: Mapping[str, File], group: int | None = None) -
             parent = os.path.join(parent, part)
             if not os.path.isdir(parent):
                 os.mkdir(parent)
-                os.chmod(parent, 0o755)
+                os.chmod(parent, 0o755)  # noqa: S103
                 _own(parent, 0o2750 if group is not None else 0, group)
         with open(target, "wb") as out:
             out.write(file.content)

@@ -13,7 +13,7 @@ class _Entry:
 
 
 class BackOff:
-    """Delays of *first* seconds, doubling to *longest*; forgotten when nothing went wrong for twice *longest*.
+    """Delays of *first* seconds, doubling to *longest*; forgotten after twice *longest* without failure.
 
     All times are seconds of one clock, which the caller reads.
     """

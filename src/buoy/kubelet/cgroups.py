@@ -1,4 +1,4 @@
-"""The cgroups of Pods, in version 1 and version 2 hierarchies. The runtime makes the containers' own below them."""
+"""The cgroups of Pods, in version 1 and version 2 hierarchies. The runtime makes containers' own in them."""
 
 from __future__ import annotations
 

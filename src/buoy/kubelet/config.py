@@ -1,4 +1,4 @@
-"""From a Pod's specification to the runtime's: sandbox and container configurations of CRI. No input or output."""
+"""From a Pod's specification to the runtime's: configurations of sandboxes and containers. Pure."""
 
 from __future__ import annotations
 

@@ -26,8 +26,8 @@ _types = protobuf.declare(
         "SubscribeRequest": [("filters", 1, "strings")],
         "Content": [("value", 2, "bytes")],
         "Envelope": [("topic", 3, "string"), ("event", 4, "Content")],
-        # A task's own exit has its container's id, that of an exec has another; TaskDelete says it in field 5,
-        # where TaskExit has a time.
+        # A task's own exit has its container's id, an exec's another. TaskDelete has it in field 5, where
+        # TaskExit has a time.
         "Task": [("container_id", 1, "string"), ("exit_id", 2, "string"), ("delete_id", 5, "bytes")],
     },
 )

@@ -123,7 +123,7 @@ class Runtime:
         return {pod.uid: pod for pod in found}
 
     async def states(self) -> dict[str, frozenset[tuple[str, str]]]:
-        """Of every Pod, by uid, the ids of its sandboxes and containers with their states: cheap to ask often."""
+        """By Pod uid, the ids of its sandboxes and containers with their states: cheap to ask often."""
         sandboxes, containers = await asyncio.gather(
             _call(self._runtime.ListPodSandbox(pb.ListPodSandboxRequest(), timeout=_TIMEOUT)),
             _call(self._runtime.ListContainers(pb.ListContainersRequest(), timeout=_TIMEOUT)),
@@ -274,7 +274,7 @@ class Runtime:
         await _call(self._runtime.StartContainer(request, timeout=_TIMEOUT))
 
     async def stop_container(self, container_id: str, grace_period: int) -> None:
-        """SIGTERM (or the image's stop signal), and SIGKILL after *grace_period* seconds. A missing one is fine."""
+        """SIGTERM (or the image's stop signal), and SIGKILL after *grace_period* seconds. If gone, fine."""
         request = pb.StopContainerRequest(container_id=container_id, timeout=grace_period)
         await _gone(self._runtime.StopContainer(request, timeout=grace_period + _TIMEOUT))
 
@@ -290,7 +290,7 @@ class Runtime:
         await _call(self._runtime.ReopenContainerLog(request, timeout=_TIMEOUT))
 
     async def exec_sync(self, container_id: str, command: Sequence[str], timeout: float) -> Execution:
-        """Run *command* to its end. *timeout* in seconds; when it passes, RuntimeFailure DEADLINE_EXCEEDED."""
+        """Run *command* to its end. *timeout* in seconds; if it passes, RuntimeFailure DEADLINE_EXCEEDED."""
         request = pb.ExecSyncRequest(container_id=container_id, cmd=command, timeout=int(timeout))
         answer = await _call(self._runtime.ExecSync(request, timeout=timeout + 5 if timeout else None))
         return Execution(answer.stdout, answer.stderr, answer.exit_code)

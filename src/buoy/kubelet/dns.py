@@ -49,7 +49,7 @@ def parse_resolv_conf(text: str) -> Resolver:
 def pod_resolver(
     pod: Object, host: Resolver, cluster_dns: Sequence[str], cluster_domain: str
 ) -> tuple[Resolver, tuple[str, ...]]:
-    """The Pod's resolv.conf by its ``dnsPolicy`` and ``dnsConfig``, and warnings about what had to be left out."""
+    """The Pod's resolv.conf by its ``dnsPolicy`` and ``dnsConfig``; warnings about what was left out."""
     spec = pod["spec"]
     policy = spec.get("dnsPolicy") or "ClusterFirst"
     warnings: list[str] = []
@@ -102,16 +102,16 @@ def _limit(resolver: Resolver, warnings: list[str]) -> Resolver:
     if len(servers) > MAX_NAMESERVERS:
         servers = servers[:MAX_NAMESERVERS]
         warnings.append(
-            "Nameserver limits were exceeded, some nameservers have been omitted, the applied nameserver line is: "
-            + " ".join(servers)
+            "Nameserver limits were exceeded, some nameservers have been omitted, "
+            f"the applied nameserver line is: {' '.join(servers)}"
         )
     shortened = searches[:MAX_SEARCH_PATHS]
     while shortened and len(" ".join(shortened)) > MAX_SEARCH_CHARACTERS:
         shortened = shortened[:-1]
     if shortened != searches:
         warnings.append(
-            "Search Line limits were exceeded, some search paths have been omitted, the applied search line is: "
-            + " ".join(shortened)
+            "Search Line limits were exceeded, some search paths have been omitted, "
+            f"the applied search line is: {' '.join(shortened)}"
         )
     return Resolver(servers, shortened, resolver.options)
 
@@ -146,7 +146,7 @@ def sandbox_host_name(pod: Object, cluster_domain: str) -> str:
 
 
 def hosts_file(pod: Object, pod_ips: Sequence[str], cluster_domain: str, node_hosts: str) -> str:
-    """The content of the Pod's /etc/hosts; *node_hosts* is the node's own, for a Pod on the node's network."""
+    """The content of the Pod's /etc/hosts; *node_hosts*: the node's own, for a Pod on its network."""
     aliases = pod["spec"].get("hostAliases") or ()
     if pods.host_network(pod):
         text = "# Kubernetes-managed hosts file (host network).\n" + node_hosts

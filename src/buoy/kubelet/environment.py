@@ -1,4 +1,4 @@
-"""A container's environment: variables, their sources, expansion, and what Services add. No input or output."""
+"""A container's environment: variables, their sources, expansion, those of Services. No input or output."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def _quote(text: str) -> str:
 
 
 def resource_field(pod: Object, container: Object, reference: Object, sources: Sources) -> str:
-    """A request or limit in units of the divisor, rounded up; a limit that is not set is what the node has."""
+    """A request or limit in units of the divisor, rounded up; an unset limit is what the node has."""
     name = reference.get("containerName")
     subject = pods.find_container(pod, name) if name else container
     if subject is None:

@@ -1,7 +1,7 @@
 """Image references and the credentials that go with them. No input or output.
 
-The grammar is that of https://github.com/distribution/reference; secrets are ``kubernetes.io/dockerconfigjson``
-and ``kubernetes.io/dockercfg``.
+The grammar is that of https://github.com/distribution/reference; secrets are
+``kubernetes.io/dockerconfigjson`` and ``kubernetes.io/dockercfg``.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def parse(image: str) -> Reference:
 
 
 def with_default_tag(image: str) -> str:
-    """*image* as it was written, with ``:latest`` if it has neither tag nor digest. Raises InvalidImageName."""
+    """*image* as it was written, with ``:latest`` if it has no tag or digest. Raises InvalidImageName."""
     parse(image)
     last = image.rpartition("/")[2]
     return image if ":" in last or "@" in image else f"{image}:latest"

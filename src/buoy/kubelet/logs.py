@@ -27,7 +27,7 @@ _TIME = re.compile(
 
 
 class Line(NamedTuple):
-    """One entry of a log. *time* is nanoseconds since the epoch; *partial*: the next entry goes on with it."""
+    """One entry of a log. *time* is nanoseconds since the epoch; *partial*: the next entry goes on."""
 
     time: int
     stamp: bytes
@@ -38,7 +38,7 @@ class Line(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LogOptions:
-    """What to show: *tail_lines* None for all, *since* in nanoseconds since the epoch, *limit_bytes* None for all."""
+    """What to show. *tail_lines*, *limit_bytes*: None for all. *since*: nanoseconds since the epoch."""
 
     follow: bool = False
     tail_lines: int | None = None

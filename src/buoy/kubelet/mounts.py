@@ -51,7 +51,7 @@ def mounts_below(directory: str) -> list[str]:
 
 
 def remove_tree(directory: str) -> None:
-    """Unmount everything below *directory* and remove it. Never removes what is still mounted. May raise OSError."""
+    """Unmount everything below *directory* and remove it. Never removes what is still mounted. OSError."""
     for target in mounts_below(directory):
         unmount(target)
     left = mounts_below(directory)

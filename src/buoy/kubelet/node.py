@@ -1,4 +1,4 @@
-"""The Node object: what this machine is and has, and how it is. No input or output, but for `read_machine`."""
+"""The Node object: what this machine is and how it is. Pure, but for `read_machine` and `pressures`."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def read_machine(root_dir: str) -> Machine:
 
 
 def pressures(root_dir: str) -> dict[str, bool]:
-    """Which of the three pressures there are now. Bounds are low: on a shared machine others use most of it."""
+    """Which of the three pressures there are now. Bounds are low: a machine may be shared."""
     disk = os.statvfs(root_dir)
     return {
         "MemoryPressure": _memory("MemAvailable") < _RESERVED_MEMORY,

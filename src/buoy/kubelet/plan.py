@@ -26,7 +26,7 @@ NO_VERDICTS = Verdicts({}, {})
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """Stop a container, and say *message*. *probe*: whose failure it is, which may have a grace period of its own."""
+    """Stop a container, and say *message*. *probe* has failed, and may have its own grace period."""
 
     container: Container
     message: str
@@ -57,7 +57,7 @@ def plan(
     verdicts: Verdicts = NO_VERDICTS,
     held: Collection[str] = frozenset(),
 ) -> Plan:
-    """What a Pod that is to run needs. Containers named in *held* are not started now (they are backing off)."""
+    """What a Pod that is to run needs. Containers named in *held* are not started now (they back off)."""
     replace, attempt = sandbox_changed(pod, runtime)
     if replace:
         return _plan_anew(pod, runtime, attempt, held)
@@ -234,7 +234,7 @@ def should_restart(pod: Object, container: Object, status: Container | None) -> 
 
 
 def restarts_after(pod: Object, container: Object, exit_code: int) -> bool:
-    """Whether a container that ended with *exit_code* is started again (KEP-5307 for containers' own rules)."""
+    """Whether a container that ended with *exit_code* is started again (containers' own rules: KEP-5307)."""
     for rule in container.get("restartPolicyRules") or ():
         codes = rule.get("exitCodes") or {}
         listed = exit_code in (codes.get("values") or ())

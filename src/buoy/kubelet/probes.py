@@ -84,7 +84,7 @@ class Probes:
         return Verdicts(self.alive, self.started)
 
     def reconcile(self, pod: Object, runtime: PodRuntime, ip: str, *, killing: bool = False) -> None:
-        """Have a probe for each that *pod*'s running containers declare; *killing*: only readiness goes on."""
+        """Have a probe for each that running containers declare; *killing*: only readiness goes on."""
         self._pod, self._ip = pod, ip
         self._killing = killing
         known = {c["name"]: c for c in pods.containers(pod)}

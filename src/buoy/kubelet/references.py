@@ -99,7 +99,7 @@ class References:
         return {name: obj for name, obj in zip(wanted, found, strict=True) if obj is not None}
 
     async def _get(self, resource: Resource, namespace: str, name: str) -> Object | None:
-        """From the watch; asked for if the watch does not have it (yet). May raise StatusError, ConnectionFailed."""
+        """From the watch; asked for if the watch does not have it (yet). StatusError, ConnectionFailed."""
         watched = self._watched.get((resource, namespace, name))
         known = watched.informer.get(f"{namespace}/{name}") if watched else None
         if known is not None:

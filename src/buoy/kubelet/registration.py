@@ -140,13 +140,10 @@ class Registration:
                     ready = STARTING  # come back soon
             if ready.ok != self.ready:
                 self.ready = ready.ok
-                self._events.event(
-                    self._node
-                    or {"apiVersion": "v1", "kind": "Node", "metadata": {"name": self._options.node_name}},
-                    "Normal",
-                    "NodeReady" if ready.ok else "NodeNotReady",
-                    f"Node {self._options.node_name} status is now: {'NodeReady' if ready.ok else 'NodeNotReady'}",
-                )
+                word = "NodeReady" if ready.ok else "NodeNotReady"
+                message = f"Node {self._options.node_name} status is now: {word}"
+                about = self._node or node_object(self._options, self._machine)
+                self._events.event(about, "Normal", word, message)
             if ready.ok:
                 pause = _CHECK
                 self._quick = _QUICK_CHECK

@@ -287,7 +287,8 @@ class Server:
         if status is None or not status.log_path:
             raise HTTPError(400, f'container "{name}" in pod "{meta.name(worker.pod)}" is not available')
         writer.write(
-            b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n"
+            b"Connection: close\r\n\r\n"
         )
         sending = asyncio.create_task(self._send_log(worker, status, options, writer))
         leaving = asyncio.create_task(reader.read(1))  # a client that goes away says so

@@ -1,4 +1,4 @@
-"""A Pod's status, computed from its specification and from what the runtime and the probes say. No input or output."""
+"""A Pod's status, from its specification and what runtime and probes say. No input or output."""
 
 from __future__ import annotations
 
@@ -393,8 +393,8 @@ def _ready(pod: Object, containers: Object, old: Mapping[str, Object]) -> Object
 def status_patch(pod: Object, wanted: Object) -> Object | None:
     """The strategic merge patch that brings ``status`` to *wanted*, None if it is there.
 
-    Conditions of other writers and fields that the kubelet does not know are left alone. The patch carries the
-    Pod's uid, so that it never hits another Pod of that name.
+    Conditions of other writers and fields that the kubelet does not know are left alone. The patch carries
+    the Pod's uid, so that it never hits another Pod of that name.
     """
     old = pod.get("status") or {}
     change: Object = {}

@@ -29,7 +29,7 @@ class Tokens:
         self._kept: dict[tuple[str, TokenRequest], Token] = {}
 
     async def get(self, pod: Object, wanted: TokenRequest) -> Token:
-        """A token that is still good for a while. Raises StatusError and ConnectionFailed if there is none."""
+        """A token that is still good for a while. StatusError or ConnectionFailed if there is none."""
         key = (meta.uid(pod), wanted)
         kept = self._kept.get(key)
         now = time.time()

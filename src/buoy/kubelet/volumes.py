@@ -1,6 +1,6 @@
 """A Pod's directory on the node: its volumes, its hosts file, where its containers leave their last words.
 
-Everything here touches the file system and is to be called in a thread. All of it may be done again at any time.
+Everything here touches the file system and is to be called in a thread. All may be done again at any time.
 """
 
 from __future__ import annotations
@@ -82,12 +82,12 @@ class PodDirectories:
                 os.makedirs(path, exist_ok=True)
                 if kind in _IN_MEMORY and not os.path.ismount(path):
                     mounts.mount_tmpfs(path, "mode=0777")
-                os.chmod(path, 0o777)
+                os.chmod(path, 0o777)  # noqa: S103
                 group = _fs_group(pod)
                 atomic_writer.write(path, files, group)
                 if group is not None:
                     os.chown(path, -1, group)
-                    os.chmod(path, 0o2777)
+                    os.chmod(path, 0o2777)  # noqa: S103
             else:
                 raise VolumeError(f"volumes of kind {kind} are not supported")
         except OSError as error:
@@ -107,11 +107,11 @@ class PodDirectories:
         elif medium:
             raise VolumeError(f'unknown storage medium "{medium}"')
         if fresh:
-            os.chmod(path, 0o777)
+            os.chmod(path, 0o777)  # noqa: S103
             group = _fs_group(pod)
             if group is not None:
                 os.chown(path, -1, group)
-                os.chmod(path, 0o2777)
+                os.chmod(path, 0o2777)  # noqa: S103
 
     def container_mounts(self, pod: Object, container: Object, environment: Mapping[str, str]) -> list[Mount]:
         """What the container's ``volumeMounts`` bring into it. Raises ConfigError."""
@@ -171,7 +171,7 @@ class PodDirectories:
         os.makedirs(directory, exist_ok=True)
         path = os.path.join(directory, str(restart_count))
         with open(path, "w"):
-            os.chmod(path, 0o666)
+            os.chmod(path, 0o666)  # noqa: S103
         return path
 
     def remove_termination_log(self, uid: str, container_name: str, restart_count: int) -> None:
@@ -179,7 +179,7 @@ class PodDirectories:
             os.unlink(os.path.join(self.path(uid), "containers", container_name, str(restart_count)))
 
     def remove_volumes(self, uid: str) -> None:
-        """Unmount and remove the Pod's volumes, but not its containers' last words. OSError if something holds them."""
+        """Unmount and remove the Pod's volumes, not its containers' last words. OSError if held."""
         for part in ("volume-subpaths", "volumes"):
             mounts.remove_tree(os.path.join(self.path(uid), part))
         with contextlib.suppress(FileNotFoundError):

@@ -1,4 +1,4 @@
-"""One Pod's life on the node: observe, decide (`plan`), act, say how it is; again whenever anything changes."""
+"""One Pod's life on the node: observe, decide (`plan`), act, say how it is; again at any change."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class _Noted(Exception):
 
 
 async def _complete(call: Coroutine[Any, Any, _T]) -> _T:
-    """Await *call* to its end even when cancelled meanwhile: the runtime is not left with half a container."""
+    """Await *call* to its end even when cancelled meanwhile: the runtime is not left with half of it."""
     task = asyncio.ensure_future(call)
     try:
         return await asyncio.shield(task)
@@ -363,7 +363,7 @@ class PodWorker:
         return sandbox.ips[0] if sandbox and sandbox.ips else ""
 
     async def _publish(self) -> None:
-        """Bring the API's status to what it is. Not being able to is no reason not to act: it is tried again."""
+        """Bring the API's status to what it is. If that fails, it is tried again; acting goes on."""
         if self._gone:
             return
         ended = self.ending and self.runtime.ended and self._action is None
@@ -683,7 +683,7 @@ class PodWorker:
     # -- taking it down
 
     async def _kill_all(self, grace: int) -> None:
-        """Stop all containers, each group after the one before it, within *grace* seconds; then the sandboxes."""
+        """Stop all containers, group after group, within *grace* seconds; then the sandboxes."""
         end = time.monotonic() + grace
         self.runtime = await self._node.runtime.pod(self.uid)
         for group in termination_order(self.pod, self.runtime.running):
