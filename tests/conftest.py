@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
-import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +13,6 @@ import pytest
 from local_cluster import LocalCluster, Namespace
 
 ROOT = Path(__file__).parent.parent
-
-
-async def eventually(
-    condition: Callable[[], Awaitable[Any] | Any], *, within: float = 30.0, what: str = ""
-) -> Any:
-    """The first true value of *condition*, asked again and again until *within* seconds have passed."""
-    deadline = time.monotonic() + within
-    while True:
-        value = condition()
-        if asyncio.iscoroutine(value):
-            value = await value
-        if value:
-            return value
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {within} s: {what or condition}")
-        await asyncio.sleep(0.02)
 
 
 @pytest.fixture(scope="session")

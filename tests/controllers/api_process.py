@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from apiserver.api_server import Authority, Running, write_kubeconfig
-from conftest import eventually
+from eventual import eventually
 
 _MAIN = """
 import asyncio, json, socket, sys

@@ -17,7 +17,7 @@ from buoy.api import meta, pods
 from buoy.api.meta import Object
 from buoy.api.resource import CORE_EVENTS, NODES, PODS, SERVICE_ACCOUNTS
 from buoy.client import Client
-from conftest import eventually
+from eventual import eventually
 
 
 class World:
