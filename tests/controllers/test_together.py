@@ -32,7 +32,7 @@ from buoy.api.resource import (
 )
 from buoy.api.status import StatusError
 from buoy.client import Client
-from conftest import eventually
+from eventual import eventually
 
 from .api_process import api_process
 from .hollow import HollowNode
