@@ -41,7 +41,6 @@ _SECONDS = (
     60,
 )
 _LABELS = ("verb", "group", "version", "resource", "subresource", "scope", "component")
-_LONG = frozenset({"watch", "connect"})
 _STREAMS = frozenset({"exec", "attach", "portforward", "log", "proxy"})
 
 
@@ -104,23 +103,35 @@ class Metrics:
         histogram.observe(seconds)
 
     def long_running(self, info: RequestInfo) -> Any:
-        return self._long.labels(*labels_of(info))
+        """The gauge of such requests, if *info* is one that stays; else None."""
+        labels = labels_of(info)
+        return self._long.labels(*labels) if labels[0] in ("WATCH", "CONNECT") else None
 
     def expose(self) -> bytes:
         return generate_latest(self.registry)
 
 
 class Measured:
-    """Measures one request: a context manager; set *info* and *code* in it."""
+    """Measures one request: a context manager. Call `began` and set *code* in it."""
 
-    __slots__ = ("_began", "_gauge", "_metrics", "code", "info")
+    __slots__ = ("_gauge", "_info", "_long", "_metrics", "_started", "code")
 
     def __init__(self, metrics: Metrics, gauge: Any) -> None:
         self._metrics = metrics
         self._gauge = gauge
-        self._began = time.perf_counter()
-        self.info: RequestInfo | None = None
+        self._started = time.perf_counter()
+        self._info: RequestInfo | None = None
+        self._long: Any = None
         self.code = 500
+
+    def began(self, info: RequestInfo) -> None:
+        """It is known now what the request is."""
+        self._info = info
+        self._long = self._metrics.long_running(info)
+        if self._long is not None:
+            self._gauge.dec()
+            self._gauge = self._long
+            self._gauge.inc()
 
     def __enter__(self) -> Measured:
         self._gauge.inc()
@@ -130,8 +141,8 @@ class Measured:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._gauge.dec()
-        if self.info is not None:
-            self._metrics.count(self.info, self.code, time.perf_counter() - self._began)
+        if self._info is not None:
+            self._metrics.count(self._info, self.code, time.perf_counter() - self._started)
 
 
 def labels_of(info: RequestInfo) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import ssl
 from collections.abc import Callable
@@ -26,6 +27,7 @@ from .authentication import Authenticator, ServiceAccountTokens, read_token_file
 from .authorization import Attributes, Authorizer
 from .bootstrapping import bootstrap
 from .encoding import Decoded
+from .expiry import expire_forever
 from .impersonation import impersonate
 from .metrics import Metrics
 from .nonresource import NonResource
@@ -92,7 +94,7 @@ class ApiServer:
         with self.metrics.request(request.method) as measured:
             try:
                 info = requestinfo.parse(request.method, request.raw_path)
-                measured.info = info
+                measured.began(info)
                 result = await self._answer(request, info)
             except StatusError as error:
                 result = error_answer(error)
@@ -202,6 +204,7 @@ async def serve(options: Options) -> None:
             ready = asyncio.Event()
             tasks.create_task(server.hub.run(ready), name="watch hub")
             await ready.wait()
+            tasks.create_task(expire_forever(server.registry), name="event expiry")
             listeners = [
                 await loop.create_server(
                     lambda: Front(server, http), sock=listening, ssl=context, backlog=1024
@@ -209,6 +212,9 @@ async def serve(options: Options) -> None:
                 for listening in options.sockets
             ]
             server.non_resource.ready = True
+            # What is there now stays; the collector need not look at it again.
+            gc.collect()
+            gc.freeze()
             log.info("serving on port %d", options.advertise_port)
             try:
                 await loop.create_future()

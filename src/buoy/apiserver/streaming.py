@@ -188,7 +188,7 @@ class Stream:
         with self._server.metrics.request(method) as measured:
             try:
                 info = requestinfo.parse(method, target)
-                measured.info = info
+                measured.began(info)
                 await self._connect(info, headers, rest)
                 measured.code = 101
             except StatusError as error:
