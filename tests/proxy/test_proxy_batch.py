@@ -121,7 +121,7 @@ rulesets = st.lists(
 ).map(lambda found: {rules.name: rules for rules in found})
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(rulesets, min_size=1, max_size=5))
 def test_differences_lead_where_a_rebuild_leads(history):
     tables = built(history[0])
@@ -137,7 +137,7 @@ def test_differences_lead_where_a_rebuild_leads(history):
     assert {table: number for table, number in total.items() if number} == count(tables)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(rulesets, rulesets)
 def test_any_state_of_an_earlier_run_is_adopted(before, after):
     tables = built(before)
@@ -148,7 +148,7 @@ def test_any_state_of_an_earlier_run_is_adopted(before, after):
     assert tables == empty()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(rulesets, st.data())
 def test_any_damage_is_repaired(ports, data):
     tables = built(ports)

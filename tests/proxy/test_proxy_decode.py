@@ -173,6 +173,12 @@ def test_nonsense_in_the_annotation_is_not_fatal():
     assert endpoint_slice(metadata=metadata).triggered == 0
 
 
+@pytest.mark.parametrize("address", ["10.244.1", "10.244.01.2", "10.244.1.2 -j ACCEPT", "fd00::zz"])
+def test_what_is_no_address_is_refused(address):
+    with pytest.raises(ValueError):
+        endpoint_slice(endpoints=[{"addresses": [address]}])
+
+
 def test_node():
     obj = {
         "metadata": {"name": "node-1", "labels": {"topology.kubernetes.io/zone": "a"}},

@@ -337,6 +337,21 @@ async def test_failure_is_told_and_retried(cluster, servers, monkeypatch, tmp_pa
     assert (await cluster.get("http://127.0.0.1:10256/livez"))[0] == 200
 
 
+async def test_an_object_that_makes_no_sense_harms_no_other(cluster, servers):
+    node = cluster.node
+    pod = node.add_pod("pod")
+    servers.listen(pod, pod.name, 8080)
+    await cluster.put("services", service("odd", clusterIPs=["10.96.0.400"]))
+    await cluster.put("endpointslices", piece(service="odd") | {"endpoints": [{"addresses": 7}]})
+    await cluster.put("services", service())
+    await cluster.put("endpointslices", piece(pod))
+    await cluster.start_proxy()
+    await eventually(answered_by(node, "pod"))
+    await cluster.put("services", service("odd", ports=[{"name": "x"}]))
+    await cluster.put("endpointslices", piece())
+    await eventually(refused(node))
+
+
 async def test_the_nodes_own_range_tells_who_is_local(cluster, servers):
     """Without a cluster CIDR the node's Pods keep their address; everybody else is masqueraded."""
     node = cluster.node

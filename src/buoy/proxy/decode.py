@@ -6,6 +6,7 @@ terminating.
 
 from __future__ import annotations
 
+import socket
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -200,8 +201,13 @@ def _names(hints: Iterable[Object] | None) -> frozenset[str]:
 
 
 def _address(text: str) -> str:
-    # Plain IPv4 needs no parsing, and there are many of them.
-    return text if ":" not in text else str(ip_address(text))
+    if ":" in text:
+        return str(ip_address(text))
+    try:
+        socket.inet_pton(socket.AF_INET, text)  # ten times as fast, and there are many
+    except OSError:
+        raise ValueError(f"{text!r} is no IP address") from None
+    return text
 
 
 def _addresses(texts: Iterable[str] | None) -> tuple[str, ...]:

@@ -179,22 +179,27 @@ class Planner:
     def current(self) -> Mapping[PortName, PortRules]:
         return MappingProxyType(self._ports)
 
-    def set_service(self, key: str, service: Service | None) -> None:
-        """Take in a Service, or its absence."""
+    def set_service(self, key: str, service: Service | None) -> bool:
+        """Take in a Service, or its absence. Whether that is news."""
+        if self._services.get(key) == service:
+            return False
         if service is None:
-            if self._services.pop(key, None) is None:
-                return
-        elif self._services.get(key) == service:
-            return
+            del self._services[key]
         else:
             self._services[key] = service
         self._dirty.add(key)
+        return True
 
-    def set_slice(self, key: str, piece: Slice | None) -> None:
-        """Take in an EndpointSlice, or its absence. It may go over from one Service to another."""
+    def set_slice(self, key: str, piece: Slice | None) -> bool:
+        """Take in an EndpointSlice, or its absence. Whether that is news.
+
+        A slice may go over from one Service to another.
+        """
         if piece is not None and piece.family is not self._family:
             piece = None
         owner = self._owner.get(key)
+        if owner is None and piece is None:
+            return False
         if owner is not None and (piece is None or piece.service != owner):
             del self._owner[key]
             pieces = self._slices[owner]
@@ -206,17 +211,15 @@ class Planner:
             self._owner[key] = piece.service
             self._slices.setdefault(piece.service, {})[key] = piece
             self._dirty.add(piece.service)
+        return True
 
-    def set_node(self, node: Node) -> None:
-        """Take in the node; a change of its name or zone decides everything anew."""
-        if (node.name, node.zone) != (self._node.name, self._node.zone):
-            self._dirty.update(self._services)
-        self._node = node
-
-    @property
-    def pending(self) -> bool:
-        """Whether something was taken in that `changes` has not looked at."""
-        return bool(self._dirty)
+    def set_node(self, node: Node) -> bool:
+        """Take in the node. Whether that is news: if its name or zone changed, everything is decided anew."""
+        old, self._node = self._node, node
+        if (node.name, node.zone) == (old.name, old.zone):
+            return False
+        self._dirty.update(self._services)
+        return True
 
     def changes(self) -> dict[PortName, Change]:
         """What differs from the last call; from then on it is `current`."""

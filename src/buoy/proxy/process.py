@@ -29,6 +29,11 @@ _FIRST_RETRY = 0.1
 _LONGEST_RETRY = 30.0
 _LEAST_BETWEEN_REPAIRS = 1.0
 
+_FULL_PERIOD = 3600.0
+
+# What decoding raises for an object that has been through no, or another, server's validation.
+_MALFORMED = (AttributeError, KeyError, TypeError, ValueError)
+
 _BACKENDS: dict[str, Callable[[Family], Backend]] = {"iptables": IptablesBackend}
 
 
@@ -95,6 +100,7 @@ class FamilySync:
 
     async def _work(self) -> None:
         delay = 0.0
+        looked = time.monotonic()
         while True:
             if await self._woken(delay or self._check_period) or delay:
                 started = time.monotonic()
@@ -104,6 +110,9 @@ class FamilySync:
                     await asyncio.sleep(rest)
             elif not await self._backend.verify():
                 self._disturbed()
+            elif time.monotonic() - looked > _FULL_PERIOD:
+                looked = time.monotonic()
+                self.rebuild()
 
     async def _woken(self, timeout: float) -> bool:
         try:
@@ -195,13 +204,13 @@ class Proxy:
             SERVICES,
             label_selector=f"!{decode.PROXY_NAME_LABEL},!{decode.HEADLESS_LABEL}",
             field_selector="spec.clusterIP!=None",
-            transform=lambda obj: _small(obj, decode.service(obj)),
+            transform=lambda obj: _small(obj, decode.service),
         )
         self._slices = Informer(
             client,
             ENDPOINT_SLICES,
             label_selector=f"!{decode.PROXY_NAME_LABEL},!{decode.HEADLESS_LABEL}",
-            transform=lambda obj: _small(obj, decode.endpoint_slice(obj)),
+            transform=lambda obj: _small(obj, decode.endpoint_slice),
         )
         self._nodes = Informer(client, NODES, field_selector=f"metadata.name={options.node_name}")
 
@@ -242,6 +251,7 @@ class Proxy:
                 for informer in informers:
                     await informer.synced()
                 self._ensure_sysctls()
+                self._events.event(self._about_node(), "Normal", "Starting", "")
                 for sync in self._syncs.values():
                     tasks.create_task(sync.run())
                 tasks.create_task(self._keep_health_checks())
@@ -255,8 +265,7 @@ class Proxy:
         assert either is not None
         key = meta.key(either)
         for sync in self._syncs.values():
-            sync.planner.set_service(key, new["decoded"] if new else None)
-            if sync.planner.pending:
+            if sync.planner.set_service(key, new["decoded"] if new else None):
                 sync.changed(services=1)
 
     def _slice_changed(self, old: Object | None, new: Object | None) -> None:
@@ -265,28 +274,29 @@ class Proxy:
         key = meta.key(either)
         piece: decode.Slice | None = new["decoded"] if new else None
         before: decode.Slice | None = old["decoded"] if old else None
-        for family, sync in self._syncs.items():
-            if family not in [one.family for one in (piece, before) if one]:
-                continue
-            sync.planner.set_slice(key, piece)
-            fresh = piece is not None and (before is None or before.triggered != piece.triggered)
-            sync.changed(endpoints=1, triggered=piece.triggered if piece and fresh else 0.0)
+        triggered = piece.triggered if piece and (not before or before.triggered != piece.triggered) else 0.0
+        for sync in self._syncs.values():
+            if sync.planner.set_slice(key, piece):
+                sync.changed(endpoints=1, triggered=triggered)
 
     def _node_changed(self, old: Object | None, new: Object | None) -> None:
         self._health.see_node(new)
         self._node_object = new or self._node_object
         if new is None:
             return  # what is known of it still holds as long as this runs
-        node = decode.node(new)
+        try:
+            node = decode.node(new)
+        except _MALFORMED as error:
+            self._report(f"Node {self._options.node_name} cannot be understood: {error!r}")
+            return
         if self._options.node_ips:
             node = replace(node, ips=self._options.node_ips)
         if node == self._node:
             return
         self._node = node
         for family, sync in self._syncs.items():
-            sync.planner.set_node(node)
             sync.configure(self._settings(family))
-            if sync.planner.pending:
+            if sync.planner.set_node(node):
                 sync.changed()
 
     def _settings(self, family: Family) -> Settings:
@@ -369,16 +379,23 @@ class Proxy:
 
     def _report(self, message: str) -> None:
         log.error("%s", message)
-        node = self._node_object or {
+        self._events.event(self._about_node(), "Warning", "ServiceRulesFailed", message)
+
+    def _about_node(self) -> Object:
+        return self._node_object or {
             "apiVersion": "v1",
             "kind": "Node",
             "metadata": {"name": self._options.node_name},
         }
-        self._events.event(node, "Warning", "ServiceRulesFailed", message)
 
 
-def _small(obj: Object, decoded: decode.Service | decode.Slice | None) -> Object:
-    """What an informer needs, and the facts that we do."""
+def _small(obj: Object, facts: Callable[[Object], decode.Service | decode.Slice | None]) -> Object:
+    """What an informer needs, and the facts that we do. An object that makes no sense has none."""
+    try:
+        decoded = facts(obj)
+    except _MALFORMED as error:
+        log.error("%s %s cannot be understood: %r", obj.get("kind"), meta.key(obj), error)
+        decoded = None
     metadata = obj["metadata"]
     kept = {
         name: metadata[name] for name in ("name", "namespace", "uid", "resourceVersion") if name in metadata

@@ -50,7 +50,7 @@ class IptablesBackend:
         self._current = True
 
     async def verify(self) -> bool:
-        """Whether the jumps to our chains, the chains that all Services need, and the canaries are there."""
+        """Whether the jumps to our chains are there, and the chains that all Services need."""
         if self._settings is None:
             return False
         try:
@@ -86,7 +86,10 @@ class IptablesBackend:
         if self._monitor is None and not self._is_legacy:
             self._is_legacy = b"nf_tables" not in await self._run("", "--version")
             if not self._is_legacy:
-                self._monitor = Monitor(self._family, self._own)
+                try:
+                    self._monitor = Monitor(self._family, self._own)
+                except OSError as error:
+                    raise BackendError(f"cannot hear of firewall changes: {error}") from error
 
     async def _restore(self, script: bytes) -> None:
         if script:
@@ -104,6 +107,8 @@ class IptablesBackend:
             )
         except FileNotFoundError:
             raise BackendError(f"{program} is not installed: apt-get install iptables") from None
+        except OSError as error:
+            raise BackendError(f"cannot run {program}: {error}") from error
         self._own.append(process.pid)
         try:
             out, err = await process.communicate(input)
