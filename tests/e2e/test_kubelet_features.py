@@ -187,7 +187,7 @@ def talking_pod() -> Object:
 def missing_images_pods() -> list[Object]:
     absent = {"name": "main", "image": "localhost:1/nothing/here:1"}
     never = {"name": "main", "image": "not-here:1", "imagePullPolicy": "Never"}
-    bad = {"name": "main", "image": "UPPER/case:1"}
+    bad = {"name": "main", "image": "upper/CASE:1"}
     return [
         pod("absent-image", pod_spec(absent)),
         pod("never-pulled", pod_spec(never)),
@@ -422,7 +422,7 @@ IMAGE_FAILURES = {
         'Back-off pulling image "localhost:1/nothing/here:1"',
     ),
     "never-pulled": ("ErrImageNeverPull", "ErrImageNeverPull", 'Container image "not-here:1" is not present'),
-    "bad-name": ("InvalidImageName", "InvalidImageName", 'Failed to apply default image tag "UPPER/case:1"'),
+    "bad-name": ("InvalidImageName", "InvalidImageName", 'Failed to apply default image tag "upper/CASE:1"'),
 }
 
 
@@ -550,7 +550,7 @@ def test_exec(pods: Namespace) -> None:
     assert back.stdout.splitlines() == [str(number) for number in range(49_999, -1, -1)]
     missing = pods.exec(name, "/no/such/program", check=False)
     assert missing.returncode != 0
-    assert "no such file or directory" in missing.stderr
+    assert "no such file or directory" in missing.stderr.lower()
     nobody = pods.exec(name, "true", container="nobody", check=False)
     assert nobody.returncode == 1
     assert f"container nobody is not valid for pod {name}" in nobody.stderr

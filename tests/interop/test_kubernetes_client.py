@@ -89,9 +89,9 @@ def test_a_deployment_and_its_service(
 
     patched = apps.patch_namespaced_deployment_scale("web", namespace.name, {"spec": {"replicas": 1}})
     assert patched.spec.replicas == 1
-    replaced = apps.read_namespaced_deployment("web", namespace.name)
+    replaced = core.read_namespaced_service("web", namespace.name)
     replaced.metadata.labels = {"touched": "yes"}
-    assert apps.replace_namespaced_deployment("web", namespace.name, replaced).metadata.labels == {
+    assert core.replace_namespaced_service("web", namespace.name, replaced).metadata.labels == {
         "touched": "yes"
     }
     namespace.until_endpoints("web", 1)
