@@ -7,12 +7,13 @@ import signal
 from pathlib import Path
 
 import pytest
+from kubelet_cluster import LOOP, Cluster, condition, container, phase, status_of, waiting
 from kubelet_world import NODE, World
 from test_pods_on_node import traces
 
 from buoy.api import meta
 from buoy.api.resource import CONFIG_MAPS, LEASES, NODES, PODS
-from conftest import LOOP, Cluster, condition, container, eventually, phase, status_of, waiting
+from eventual import eventually
 
 pytestmark = pytest.mark.kernel
 

@@ -9,11 +9,12 @@ import time
 from pathlib import Path
 
 import pytest
+from kubelet_cluster import LOOP, Cluster, condition, container, phase, status_of, waiting
 from kubelet_world import NODE_IP, STAND_IN
 
 from buoy.api import meta
 from buoy.api.resource import CONFIG_MAPS, PODS, SECRETS, SERVICES
-from conftest import LOOP, Cluster, condition, container, eventually, phase, status_of, waiting
+from eventual import eventually
 
 pytestmark = pytest.mark.kernel
 

@@ -22,7 +22,7 @@ async def run_hook(
     pod_ip: str,
     timeout: float = _POST_START_TIMEOUT,
 ) -> None:
-    """Run one ``lifecycle`` action for *timeout* seconds at most. Raises HookFailure, also when time is up."""
+    """Run one ``lifecycle`` action for *timeout* seconds at most. HookFailure also when time is up."""
     try:
         async with asyncio.timeout(timeout):
             if "sleep" in action:
