@@ -134,6 +134,15 @@ async def test_index(client: Client, server: SmallApiServer, until: Until) -> No
         assert pods.by_index("node", "unknown") == []
 
 
+async def test_only_what_is_needed_is_kept(client: Client, server: SmallApiServer, until: Until) -> None:
+    await server.put("pods", pod("a", image="x"))
+    pods = Informer(client, PODS, transform=lambda obj: {"metadata": obj["metadata"]})
+    async with running(pods):
+        await server.put("pods", pod("b", image="x"))
+        await until(lambda: len(pods.items()) == 2)
+        assert [obj.keys() for obj in pods.items()] == [{"metadata"}] * 2
+
+
 async def test_a_broken_watch_goes_on_where_it_was(
     client: Client, server: SmallApiServer, until: Until
 ) -> None:
