@@ -22,6 +22,7 @@ from buoy.api.resource import (
     DEPLOYMENTS,
     ENDPOINT_SLICES,
     ENDPOINTS,
+    LEASES,
     NAMESPACES,
     NODES,
     PODS,
@@ -101,7 +102,7 @@ class Cluster:
             return bool(wanted(found.get("status") or {}))
 
         try:
-            await eventually(there, within=20)
+            await eventually(there, within=60)
         except AssertionError:
             raise AssertionError(f"the Deployment never got there: {found}") from None
         return found
@@ -114,7 +115,7 @@ class Cluster:
         found = await self.client.list(CORE_EVENTS, "default")
         return [each["message"] for each in found.items if each["reason"] == reason]
 
-    async def gone(self, call: Callable[[], Awaitable[Object]], within: float = 15) -> None:
+    async def gone(self, call: Callable[[], Awaitable[Object]], within: float = 60) -> None:
         async def missing() -> bool:
             try:
                 await call()
@@ -180,13 +181,13 @@ async def test_the_users_rollout_commands(three: Cluster) -> None:
     await three.deployed(rolled_out(4))
     await kubectl("set", "image", "deployment/web", "web=web:2")
     await kubectl("annotate", "deployment/web", "kubernetes.io/change-cause=second")
-    await kubectl("rollout", "status", "deployment/web", "--timeout=20s")
+    await kubectl("rollout", "status", "deployment/web", "--timeout=60s")
     assert {each["spec"]["containers"][0]["image"] for each in await three.pods(app="web")} == {"web:2"}
     history = await kubectl("rollout", "history", "deployment/web")
     assert "1         <none>" in history
     assert "2         second" in history
     await kubectl("rollout", "undo", "deployment/web")
-    await kubectl("rollout", "status", "deployment/web", "--timeout=20s")
+    await kubectl("rollout", "status", "deployment/web", "--timeout=60s")
     found = await three.deployed(rolled_out(4))
     assert found["spec"]["template"]["spec"]["containers"][0]["image"] == "web:1"
     assert meta.annotations(found)["deployment.kubernetes.io/revision"] == "3"
@@ -201,7 +202,7 @@ async def test_the_users_rollout_commands(three: Cluster) -> None:
     )
     before = {meta.uid(each) for each in await three.pods(app="web")}
     await kubectl("rollout", "restart", "deployment/web")
-    await kubectl("rollout", "status", "deployment/web", "--timeout=20s")
+    await kubectl("rollout", "status", "deployment/web", "--timeout=60s")
     assert not before & {meta.uid(each) for each in await three.pods(app="web") if pods.is_active(each)}
 
 
@@ -223,7 +224,7 @@ async def test_a_rolling_update_keeps_enough_pods_ready(three: Cluster) -> None:
 
     watching = asyncio.create_task(watch())
     await three.server.kubectl("set", "image", "deployment/web", "web=web:2")
-    await three.server.kubectl("rollout", "status", "deployment/web", "--timeout=20s")
+    await three.server.kubectl("rollout", "status", "deployment/web", "--timeout=60s")
     watching.cancel()
     assert len(seen) > 12
     assert min(seen) >= 5
@@ -382,8 +383,8 @@ async def test_a_large_service(cluster: Cluster) -> None:
             "spec": {"selector": {"app": "web"}, "ports": [{"port": 80}]},
         },
     )
-    await cluster.deploy(250)
-    await cluster.deployed(rolled_out(250))
+    await cluster.deploy(130)
+    await cluster.deployed(rolled_out(130))
 
     async def sizes() -> list[int]:
         found = await cluster.client.list(
@@ -393,10 +394,10 @@ async def test_a_large_service(cluster: Cluster) -> None:
 
     async def packed() -> bool:
         found = await sizes()
-        return sum(found) == 250 and max(found) <= 100
+        return sum(found) == 130 and max(found) <= 100
 
     await eventually(packed)
-    assert len(await sizes()) <= 4
+    assert len(await sizes()) <= 3
 
 
 async def test_endpoints_kept_by_hand_are_mirrored(cluster: Cluster) -> None:
@@ -457,7 +458,7 @@ async def test_a_stateful_set(three: Cluster) -> None:
             },
         },
     )
-    await kubectl("rollout", "status", "statefulset/db", "--timeout=20s")
+    await kubectl("rollout", "status", "statefulset/db", "--timeout=60s")
 
     async def all_run() -> bool:
         found = await three.pods(app="web")
@@ -465,10 +466,10 @@ async def test_a_stateful_set(three: Cluster) -> None:
 
     await eventually(all_run)
     await kubectl("set", "image", "statefulset/db", "web=web:2")
-    await kubectl("rollout", "status", "statefulset/db", "--timeout=20s")
+    await kubectl("rollout", "status", "statefulset/db", "--timeout=60s")
     assert {each["spec"]["containers"][0]["image"] for each in await three.pods(app="web")} == {"web:2"}
     await kubectl("rollout", "undo", "statefulset/db")
-    await kubectl("rollout", "status", "statefulset/db", "--timeout=20s")
+    await kubectl("rollout", "status", "statefulset/db", "--timeout=60s")
     assert {each["spec"]["containers"][0]["image"] for each in await three.pods(app="web")} == {"web:1"}
     assert "3         <none>" in await kubectl("rollout", "history", "statefulset/db")
     await kubectl("scale", "statefulset/db", "--replicas=1")
@@ -508,10 +509,10 @@ async def test_a_daemon_set(three: Cluster) -> None:
     await three.add_node("node-4")
     await on("node-1", "node-2", "node-3", "node-4")
     await kubectl("set", "image", "daemonset/agent", "web=web:2")
-    await kubectl("rollout", "status", "daemonset/agent", "--timeout=20s")
+    await kubectl("rollout", "status", "daemonset/agent", "--timeout=60s")
     assert {each["spec"]["containers"][0]["image"] for each in await three.pods(app="web")} == {"web:2"}
     await kubectl("rollout", "undo", "daemonset/agent")
-    await kubectl("rollout", "status", "daemonset/agent", "--timeout=20s")
+    await kubectl("rollout", "status", "daemonset/agent", "--timeout=60s")
     await three.client.patch(NODES, "node-1", "", {"metadata": {"labels": {"role": "x"}}})
     await kubectl(
         "patch", "daemonset", "agent", "-p", '{"spec":{"template":{"spec":{"nodeSelector":{"role":"x"}}}}}'
@@ -652,7 +653,7 @@ async def test_a_node_falls_silent_and_comes_back(three: Cluster) -> None:
             ("node.kubernetes.io/unreachable", "NoExecute"),
         }
 
-    await eventually(unreachable, within=10)
+    await eventually(unreachable)
     node = await three.client.get(NODES, lost.name)
     assert pods.condition(node, "Ready")["reason"] == "NodeStatusUnknown"
 
@@ -729,6 +730,33 @@ async def test_controllers_that_die_at_any_moment_make_nothing_twice(three: Clus
     watching.cancel()
 
 
+async def test_one_of_two_leads(cluster: Cluster) -> None:
+    await cluster.stop_controllers()
+    cluster.options = dataclasses.replace(cluster.options, leader_elect=True)
+    cluster.start_controllers()
+
+    async def holder() -> str:
+        try:
+            lease = await cluster.client.get(LEASES, "kube-controller-manager", "kube-system")
+        except StatusError:
+            return ""
+        return str(lease["spec"].get("holderIdentity") or "")
+
+    first = await eventually(holder)
+    second = asyncio.create_task(controllers.run(cluster.options))
+    await cluster.add_node("node-1")
+    await cluster.deploy(2)
+    await cluster.deployed(lambda status: status.get("observedGeneration") == 1)
+    assert await holder() == first
+    await cluster.stop_controllers()
+
+    async def taken_over() -> bool:
+        return await holder() not in ("", first)
+
+    await eventually(taken_over)
+    await _end(second)
+
+
 async def test_an_api_server_killed_at_any_moment(tmp_path: Path) -> None:
     """Not one Pod too many, though nobody knows whether what was asked last was done."""
     async with (
@@ -742,8 +770,8 @@ async def test_an_api_server_killed_at_any_moment(tmp_path: Path) -> None:
         try:
             await cluster.add_node("node-1")
             await cluster.deploy(30)
-            for step in range(5):
-                await asyncio.sleep(0.03 * step)  # the moment is the point, not the wait
+            for step in range(3):
+                await asyncio.sleep(0.05 * step)  # the moment is the point, not the wait
                 await process.kill()
                 await process.start()
             await cluster.deployed(rolled_out(30))

@@ -5,7 +5,6 @@ Endpoints carry one IP family, no terminating Pods, and at most 1000 addresses.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -20,6 +19,7 @@ from .context import Context
 from .endpointslice.desired import (
     HEADLESS,
     families,
+    family_of,
     has_endpoint,
     hostname,
     is_headless,
@@ -52,7 +52,7 @@ def subsets(service: Object, found: Iterable[Object]) -> tuple[list[Object], boo
     tolerant = publishes_not_ready(service)
     groups: dict[object, _Subset] = {}
     for pod in sorted(found, key=meta.name):
-        address = next((ip for ip in pods.ips(pod) if f"IPv{ipaddress.ip_address(ip).version}" == family), "")
+        address = next((ip for ip in pods.ips(pod) if family_of(ip) == family), "")
         if not address or not has_endpoint(pod, terminating=tolerant):
             continue
         ports = [{key: value for key, value in port.items() if value} for port in ports_of(service, pod)]

@@ -6,7 +6,6 @@ Follows KEP-0752: Endpoints of Services without a selector are mirrored, unless 
 
 from __future__ import annotations
 
-import ipaddress
 from typing import ClassVar
 
 from buoy.api import meta
@@ -15,7 +14,7 @@ from buoy.api.resource import ENDPOINT_SLICES, ENDPOINTS, SERVICES, Resource
 from buoy.client import WorkQueue
 
 from .context import Context
-from .endpointslice.desired import Group, endpoint_key, port_key
+from .endpointslice.desired import Group, endpoint_key, family_of, port_key
 from .endpointslice.packing import TRIGGER_TIME, Template, plan
 from .endpointslice.slices import (
     MANAGED_BY,
@@ -52,7 +51,7 @@ def groups(endpoints: Object, limit: int) -> list[Group]:
         addresses = [(True, each) for each in subset.get("addresses") or ()]
         addresses += [(False, each) for each in subset.get("notReadyAddresses") or ()]
         for ready, address in addresses[:limit]:
-            family = f"IPv{ipaddress.ip_address(address['ip']).version}"
+            family = family_of(address["ip"])
             made: Object = {"addresses": [address["ip"]], "conditions": {"ready": ready}}
             for field in ("hostname", "nodeName", "targetRef"):
                 if address.get(field):

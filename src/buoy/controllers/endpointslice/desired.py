@@ -6,7 +6,6 @@ KEP-3015 (``trafficDistribution``).
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -166,7 +165,7 @@ def desired(service: Object, found: Iterable[Object], zone_of: Callable[[str], s
         ports = ports_of(service, pod)
         key = port_key(ports)
         for family in wanted:
-            addresses = [ip for ip in pods.ips(pod) if _family(ip) == family]
+            addresses = [ip for ip in pods.ips(pod) if family_of(ip) == family]
             if addresses:
                 group = groups.setdefault((family, key), Group(family, ports, {}))
                 made = endpoint(service, pod, addresses, zone)
@@ -177,5 +176,6 @@ def desired(service: Object, found: Iterable[Object], zone_of: Callable[[str], s
     return list(groups.values())
 
 
-def _family(ip: str) -> str:
-    return f"IPv{ipaddress.ip_address(ip).version}"
+def family_of(ip: str) -> str:
+    """``IPv4`` or ``IPv6``, of what is known to be an address."""
+    return "IPv6" if ":" in ip else "IPv4"
