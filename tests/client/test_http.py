@@ -58,6 +58,32 @@ async def test_cluster_scoped_and_grouped_paths(client: Client, server: SmallApi
     assert server.requests[0].headers["User-Agent"] == "buoy"
 
 
+@pytest.mark.parametrize("name", ["", ".", "..", "../../secrets/x", "a/b", "a%2fb"])
+async def test_names_that_lead_elsewhere_are_not_asked_for(
+    client: Client, server: SmallApiServer, name: str
+) -> None:
+    obj = config_map(name)
+    for attempt in (
+        client.get(CONFIG_MAPS, name, "default"),
+        client.update(CONFIG_MAPS, obj),
+        client.patch(CONFIG_MAPS, name, "default", {}),
+        client.delete(CONFIG_MAPS, name, "default"),
+    ):
+        with pytest.raises(StatusError, match="resource name"):
+            await attempt
+    if name:
+        with pytest.raises(StatusError, match="resource name"):
+            await client.get(CONFIG_MAPS, "a", name)
+    assert not server.requests
+
+
+@pytest.mark.parametrize("name", ["a?watch=true", "a#b", "a b", "system:node", "ü", "a+b&c=d"])
+async def test_other_names_arrive_as_they_are(client: Client, server: SmallApiServer, name: str) -> None:
+    await client.create(CONFIG_MAPS, config_map(name))
+    assert (await client.get(CONFIG_MAPS, name, "default"))["metadata"]["name"] == name
+    assert server.requests[-1].path == f"/api/v1/namespaces/default/configmaps/{name}"
+
+
 async def test_options_of_a_deletion(client: Client, server: SmallApiServer) -> None:
     await server.put("pods", {"metadata": {"name": "p", "namespace": "d"}})
     await client.delete(

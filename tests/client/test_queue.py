@@ -107,6 +107,28 @@ async def test_conflicts_are_not_worth_a_warning(until: Until, caplog: pytest.Lo
     assert not caplog.records
 
 
+async def test_an_outage_does_not_make_a_key_wait_for_long(
+    until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue, delays = WorkQueue(), []
+
+    def add_after(key: str, seconds: float) -> None:
+        delays.append(seconds)
+        if len(delays) < 15:
+            queue.add(key)
+
+    monkeypatch.setattr(queue, "add_after", add_after)
+
+    async def reconcile(key: str) -> None:
+        raise ConnectionFailed("away")
+
+    queue.add("x")
+    async with running(queue, reconcile):
+        await until(lambda: len(delays) == 15)
+    assert delays[:3] == [0.005, 0.01, 0.02]
+    assert delays[-1] == 2.0
+
+
 async def test_the_longest_back_off(monkeypatch: pytest.MonkeyPatch) -> None:
     queue, delays = WorkQueue(), []
     monkeypatch.setattr(queue, "add_after", lambda key, seconds: delays.append(seconds))

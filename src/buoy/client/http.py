@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, Self
+from urllib.parse import quote
 
 import aiohttp
 import msgspec
@@ -17,7 +18,7 @@ import yarl
 from ..api import meta
 from ..api.meta import Object
 from ..api.resource import Resource
-from ..api.status import StatusError
+from ..api.status import StatusError, bad_request
 from . import kubeconfig
 from .credentials import Credential
 from .kubeconfig import Access
@@ -134,7 +135,7 @@ class Client:
             self._session = None
 
     async def get(self, resource: Resource, name: str, namespace: str = "") -> Object:
-        found: Object = await self.request("GET", resource.path(namespace, name))
+        found: Object = await self.request("GET", _path(resource, namespace, name))
         return found
 
     async def list(
@@ -157,7 +158,7 @@ class Client:
         )
         if continue_token:
             params["continue"] = continue_token
-        answer = await self.request("GET", resource.path(namespace), params=params)
+        answer = await self.request("GET", _path(resource, namespace), params=params)
         items: list[Object] = answer.get("items") or []
         for item in items:  # a list names its items' kind only once
             item.setdefault("apiVersion", resource.api_version)
@@ -169,12 +170,13 @@ class Client:
         self, resource: Resource, obj: Object, namespace: str = "", *, subresource: str = "", name: str = ""
     ) -> Object:
         """POST *obj*. *name* is for subresources that are created: binding, eviction, token."""
-        path = resource.path(namespace or meta.namespace(obj), name, subresource)
+        namespace = namespace or meta.namespace(obj)
+        path = _path(resource, namespace, name, subresource) if name else _path(resource, namespace)
         created: Object = await self.request("POST", path, body=obj)
         return created
 
     async def update(self, resource: Resource, obj: Object, *, subresource: str = "") -> Object:
-        path = resource.path(meta.namespace(obj), meta.name(obj), subresource)
+        path = _path(resource, meta.namespace(obj), meta.name(obj), subresource)
         updated: Object = await self.request("PUT", path, body=obj)
         return updated
 
@@ -188,7 +190,7 @@ class Client:
         type: Literal["merge", "json", "strategic"] = "merge",
         subresource: str = "",
     ) -> Object:
-        path = resource.path(namespace, name, subresource)
+        path = _path(resource, namespace, name, subresource)
         patched: Object = await self.request("PATCH", path, body=patch, content_type=_PATCH_TYPES[type])
         return patched
 
@@ -215,7 +217,7 @@ class Client:
             options["propagationPolicy"] = propagation
         if grace_period is not None:
             options["gracePeriodSeconds"] = grace_period
-        deleted: Object = await self.request("DELETE", resource.path(namespace, name), body=options)
+        deleted: Object = await self.request("DELETE", _path(resource, namespace, name), body=options)
         return deleted
 
     async def request(
@@ -298,7 +300,7 @@ class Client:
             allowWatchBookmarks="true" if bookmarks else "",
             timeoutSeconds=str(seconds),
         )
-        path = resource.path(namespace)
+        path = _path(resource, namespace)
         timeout = aiohttp.ClientTimeout(total=seconds + _WATCH_SLACK, sock_connect=5)
         session, headers = await self._prepared(refresh=False)
         try:
@@ -364,6 +366,18 @@ class Client:
     def _connection_failed(self, method: str, path: str, error: Exception) -> ConnectionFailed:
         reason = str(error) or type(error).__name__
         return ConnectionFailed(f"{method} {self._access.server}{path}: {reason}")
+
+
+def _path(resource: Resource, namespace: str, name: str | None = None, subresource: str = "") -> str:
+    """The URL path. A name can come from anyone's Pod, and must not lead anywhere else: StatusError then."""
+    for segment in (namespace or "-", name):
+        if segment is None:
+            continue
+        if not segment:
+            raise bad_request("resource name may not be empty")
+        if segment in (".", "..") or "/" in segment or "%" in segment:
+            raise bad_request(f'invalid resource name "{segment}"')
+    return quote(resource.path(namespace, name or "", subresource), safe="/:@!$&'()*+,;=~")
 
 
 def _params(**params: str) -> dict[str, str]:

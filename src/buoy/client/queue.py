@@ -7,11 +7,15 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from ..api.status import StatusError
+from .http import ConnectionFailed
 
 log = logging.getLogger(__name__)
 
+_RETRYING = "%s: %s: %s; retrying"
+
 FIRST_RETRY = 0.005
 LONGEST_RETRY = 1000.0
+LONGEST_OUTAGE_RETRY = 2.0
 
 
 class WorkQueue:
@@ -56,11 +60,11 @@ class WorkQueue:
         del self._timers[key]
         self.add(key)
 
-    def retry(self, key: str) -> None:
-        """Add *key* after its back-off, which grows with each call until `forget`."""
+    def retry(self, key: str, *, longest: float = LONGEST_RETRY) -> None:
+        """Add *key* after its back-off, which grows with each call until `forget`, but not over *longest*."""
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
-        self.add_after(key, min(FIRST_RETRY * 2 ** min(failures, 30), LONGEST_RETRY))
+        self.add_after(key, min(FIRST_RETRY * 2 ** min(failures, 30), longest))
 
     def forget(self, key: str) -> None:
         """The key's work has succeeded: its next failure backs off from the start again."""
@@ -71,12 +75,13 @@ class WorkQueue:
         return self._failures.get(key, 0)
 
     async def run(
-        self, reconcile: Callable[[str], Awaitable[None]], *, workers: int = 1, name: str = ""
+        self, reconcile: Callable[[str], Awaitable[None]], *, workers: int = 1, name: str = "queue"
     ) -> None:
         """Reconcile keys for ever, *workers* at a time.
 
-        What the API server or the system refuses (StatusError, OSError) is logged and retried; any other
-        exception is a mistake of the program and ends this.
+        What the API server or the system refuses (StatusError, OSError) is logged and retried, after two
+        seconds at most if the server cannot be reached. Any other exception is a mistake of the program and
+        ends this.
         """
         try:
             async with asyncio.TaskGroup() as group:
@@ -94,15 +99,13 @@ class WorkQueue:
             self._working.add(key)
             try:
                 await reconcile(key)
+            except ConnectionFailed as error:
+                # No fault of the key's: it must not have to wait long when the server is there again.
+                log.log(logging.DEBUG if self.failures(key) else logging.WARNING, _RETRYING, name, key, error)
+                self.retry(key, longest=LONGEST_OUTAGE_RETRY)
             except (StatusError, OSError) as error:
                 routine = isinstance(error, StatusError) and error.code == 409
-                log.log(
-                    logging.DEBUG if routine else logging.WARNING,
-                    "%s: %s: %s; retrying",
-                    name or "queue",
-                    key,
-                    error,
-                )
+                log.log(logging.DEBUG if routine else logging.WARNING, _RETRYING, name, key, error)
                 self.retry(key)
             else:
                 self.forget(key)
