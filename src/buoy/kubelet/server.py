@@ -350,7 +350,7 @@ def logged_container(pod: Object, name: str, previous: bool) -> str:
     ended = state.get("terminated") or {}
     if ended.get("containerID") or last.get("containerID"):
         return _bare(ended.get("containerID") or last["containerID"])
-    if ended:
+    if "terminated" in state:
         raise HTTPError(400, f'container "{name}" in pod "{pod_name}" is terminated')
     reason = (state.get("waiting") or {}).get("reason", "")
     words = {
