@@ -72,6 +72,11 @@ class Server:
         self.bound: list[Address] = []
         """Where it listens; of interest if a port was 0."""
 
+    @property
+    def waiting(self) -> int:
+        """How many questions and connections are being worked on."""
+        return len(self._tasks)
+
     async def __aenter__(self) -> Server:
         loop = asyncio.get_running_loop()
         try:
