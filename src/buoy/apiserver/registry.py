@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from buoy.api import meta
+from buoy.api import apply, meta
 from buoy.api.kind import Kind
 from buoy.api.meta import Object
 from buoy.api.resource import NAMESPACES, PODS, Resource
@@ -74,11 +74,13 @@ class DeleteOptions:
 
 @dataclass(slots=True)
 class Write:
-    """The circumstances of a write."""
+    """The circumstances of a write. An *applied* object comes with its managedFields."""
 
     user: User
     dry_run: bool = False
     subresource: str = ""
+    manager: str = "unknown"
+    applied: bool = False
     warnings: list[str] = field(default_factory=list)
 
 
@@ -139,6 +141,9 @@ class Registry:
         record = await self.store.get(self.served[resource].key(namespace, name))
         return None if record is None else self.decoded.get(record)
 
+    async def exists(self, served: Served, namespace: str, name: str) -> bool:
+        return await self.store.get(served.key(namespace, name)) is not None
+
     async def page(
         self, served: Served, namespace: str, *, revision: int | None = None, after: str = "", limit: int = 0
     ) -> Page:
@@ -182,14 +187,10 @@ class Registry:
     async def _create_once(self, served: Served, kind: Kind, obj: Object, write: Write) -> Record:
         resource = served.resource
         metadata = obj["metadata"]
-        for unset in (
-            "deletionTimestamp",
-            "deletionGracePeriodSeconds",
-            "selfLink",
-            "managedFields",
-            "generation",
-        ):
+        for unset in ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation"):
             metadata.pop(unset, None)
+        if not write.applied:
+            metadata.pop("managedFields", None)
         metadata["uid"] = str(uuid.uuid4())
         metadata["creationTimestamp"] = meta.now()
         obj["kind"], obj["apiVersion"] = resource.kind, resource.api_version
@@ -304,12 +305,11 @@ class Registry:
         metadata = new["metadata"]
         name = old_metadata["name"]
         new["kind"], new["apiVersion"] = resource.kind, resource.api_version
-        for kept in _SYSTEM_FIELDS:
+        for kept in _SYSTEM_FIELDS if write.applied else (*_SYSTEM_FIELDS, "managedFields"):
             if kept in old_metadata:
                 metadata[kept] = old_metadata[kept]
             else:
                 metadata.pop(kept, None)
-        metadata.pop("managedFields", None)
         metadata.pop("selfLink", None)
         if write.subresource == "status":
             new = {**old, "metadata": metadata, "status": new.get("status", {})}
@@ -334,6 +334,8 @@ class Registry:
             if kind.has_generation and write.subresource in ("", "scale") and _spec_changed(new, old):
                 metadata["generation"] = old_metadata.get("generation", 0) + 1
             metadata.pop("resourceVersion", None)
+            if not write.applied:
+                _set_managers(served, new, old, write)
             if _gone(new, old):
                 if write.dry_run:
                     return record
@@ -460,6 +462,20 @@ def _place(served: Served, namespace: str, metadata: Object) -> None:
             "the namespace of the provided object does not match the namespace sent on the request"
         )
     metadata["namespace"] = namespace
+
+
+def _set_managers(served: Served, new: Object, old: Object, write: Write) -> None:
+    """Keep account of who owns what, if anybody has ever applied the object."""
+    entries = old["metadata"].get("managedFields")
+    if entries and write.subresource in ("", "scale"):
+        manager = apply.Manager(
+            write.manager, "Update", served.resource.api_version, write.subresource, meta.now()
+        )
+        entries = apply.track(new, old, served.struct, manager)
+    if entries:
+        new["metadata"]["managedFields"] = entries
+    else:
+        new["metadata"].pop("managedFields", None)
 
 
 def _spec_changed(new: Object, old: Object) -> bool:

@@ -14,11 +14,11 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from buoy.api import meta, selectors
+from buoy.api import apply, meta, selectors
 from buoy.api.meta import Object
 from buoy.api.resource import NAMESPACES, PODS, SERVICES, Resource
 from buoy.api.schema import TypeMismatch, conform
-from buoy.api.status import StatusError, bad_request, expired, invalid, invalid_object
+from buoy.api.status import StatusError, bad_request, expired, invalid, invalid_object, required
 from buoy.store import Record
 
 from . import negotiation, patch
@@ -60,7 +60,9 @@ class Call:
                     f'{self.served.resource.kind}Options "" is invalid: dryRun: Unsupported value: '
                     f'["{value}"]: supported values: "All"',
                 )
-        return Write(self.user, self.info.value("dryRun") == "All", subresource)
+        agent = self.request.headers.get("User-Agent", "").partition("/")[0]
+        manager = self.info.value("fieldManager") or agent or "unknown"
+        return Write(self.user, self.info.value("dryRun") == "All", subresource, manager)
 
 
 def generic_not_found() -> StatusError:
@@ -376,7 +378,7 @@ class Rest:
     ) -> Callable[[Object], Object]:
         """The function that applies the patch in *body* to an object. Raises StatusError 400, 415."""
         content_type = call.request.headers.get("Content-Type", "").partition(";")[0].strip()
-        if content_type not in patch.PATCH_TYPES:
+        if content_type not in patch.PATCH_TYPES or content_type == patch.APPLY_PATCH:
             raise patch.unsupported(content_type, patch.PATCH_TYPES)
         try:
             decoded = msgspec.json.decode(body)
@@ -405,9 +407,66 @@ class Rest:
 
     async def _patch(self, call: Call, subresource: str = "") -> Result:
         write = call.write(subresource)
+        if call.request.headers.get("Content-Type", "").partition(";")[0].strip() == patch.APPLY_PATCH:
+            return await self._apply(call, write)
         mutate = self.patcher(call, await read_body(call.request), write)
         record = await self.registry.change(call.served, self._namespace(call), call.info.name, mutate, write)
         return self.one(call, record, warnings=write.warnings)
+
+    async def _apply(self, call: Call, write: Write) -> Result:
+        """Server-side apply: create the object, or bring it to what is applied."""
+        served, name = call.served, call.info.name
+        namespace = self._namespace(call)
+        if not call.info.value("fieldManager"):
+            fault = required("fieldManager", "is required for apply patch")
+            raise invalid_object("meta.k8s.io", "PatchOptions", "", [fault])
+        body = await read_body(call.request)
+        wanted = negotiation.parse_yaml(body)
+        _check_applied(wanted, served, name)
+        wanted = fit(wanted, body, served, "Strict", write)
+        if write.subresource != "status":
+            wanted.pop("status", None)
+        resource = served.resource
+        manager = apply.Manager(write.manager, "Apply", resource.api_version, write.subresource, meta.now())
+        write.applied = True
+
+        def normalise(obj: Object) -> Object:
+            copy: Object = msgspec.json.decode(to_json(obj))
+            served.kind.default(copy)
+            return copy
+
+        def mutate(obj: Object) -> Object:
+            try:
+                return apply.apply(
+                    obj,
+                    wanted,
+                    served.struct,
+                    manager,
+                    force=call.info.flag("force"),
+                    normalise=normalise,
+                )
+            except apply.Conflicts as error:
+                raise StatusError(409, "Conflict", str(error), {"causes": error.causes}) from None
+
+        while True:
+            try:
+                record = await self.registry.change(served, namespace, name, mutate, write)
+                return self.one(call, record, warnings=write.warnings)
+            except StatusError as error:
+                if (
+                    error.code != 404
+                    or write.subresource
+                    or await self.registry.exists(served, namespace, name)
+                ):
+                    raise
+            new = msgspec.json.decode(to_json(wanted))
+            new["metadata"]["managedFields"] = apply.first(wanted, served.struct, manager)
+            try:
+                record = await self.registry.create(served, namespace, new, write)
+                return self.one(call, record, 201, write.warnings)
+            except StatusError as error:
+                if error.reason != "AlreadyExists":
+                    raise
 
     async def _delete(self, call: Call) -> Result:
         write = call.write()
@@ -538,6 +597,28 @@ def fit(obj: Any, body: bytes, served: Served, validation: str, write: Write) ->
             )
         write.warnings.extend(faults)
     return obj
+
+
+def _check_applied(wanted: Any, served: Served, name: str) -> None:
+    """Raises StatusError 400 for what cannot be applied here."""
+    if not isinstance(wanted, dict):
+        raise bad_request("error decoding YAML: the body is not an object")
+    for field, value in (("apiVersion", served.resource.api_version), ("kind", served.resource.kind)):
+        if not wanted.get(field):
+            raise bad_request(
+                f"Object '{field[0].upper()}{field[1:]}' is missing in the applied configuration"
+            )
+        if wanted[field] != value:
+            raise bad_request(f"{field} {wanted[field]} does not match the URL's {value}")
+    metadata = wanted.setdefault("metadata", {})
+    if not isinstance(metadata, dict):
+        raise bad_request("metadata is not an object")
+    if metadata.get("managedFields"):
+        raise bad_request("metadata.managedFields must be nil")
+    if metadata.setdefault("name", name) != name:
+        raise bad_request(
+            f"the name of the object ({metadata['name']}) does not match the name on the URL ({name})"
+        )
 
 
 def delete_options(given: Object, info: RequestInfo, write: Write) -> DeleteOptions:
