@@ -19,15 +19,20 @@ from local_cluster import LocalCluster, Namespace, until
 pytestmark = pytest.mark.e2e
 
 LINGER = 3.0
+HTTP = {"name": "http", "port": 8080, "targetPort": 80}
 READY = {"httpGet": {"path": "/", "port": "http"}, "periodSeconds": 1}
 
 
 @pytest.fixture
 def web(namespace: Namespace) -> Namespace:
-    """A Deployment and Service called web, of three Pods."""
+    """A Deployment and Service called web, of three Pods.
+
+    The port has a name from the start: one that is renamed has no endpoints for a moment, on Kubernetes too.
+    """
     container = manifests.server_container(linger=LINGER, readinessProbe=READY)
     namespace.apply(
-        manifests.deployment("web", 3, manifests.pod_spec(container, grace=15)), manifests.service("web")
+        manifests.deployment("web", 3, manifests.pod_spec(container, grace=15)),
+        manifests.service("web", ports=[HTTP]),
     )
     namespace.rolled_out("deployment/web")
     namespace.until_endpoints("web", 3)
@@ -102,8 +107,8 @@ def test_a_change_of_the_service_itself(cluster: LocalCluster, web: Namespace) -
     web.rolled_out("deployment/other")
     with under_load(cluster, web) as (outside, _):
         more = {"name": "more", "port": 9090, "targetPort": "http"}
-        ports = [{"name": "http", "port": 8080, "targetPort": 80}, more]
-        web.kubectl("patch", "service", "web", "--type=merge", "-p", json.dumps({"spec": {"ports": ports}}))
+        ports = json.dumps({"spec": {"ports": [HTTP, more]}})
+        web.kubectl("patch", "service", "web", "--type=merge", "-p", ports)
         address = web.get("service", "web")["spec"]["clusterIP"]
         until(
             lambda: cluster.on_node("node-2", "curl", "-sf", f"{address}:9090", check=False).returncode == 0

@@ -28,7 +28,8 @@ SERVERS = 3
 
 @pytest.fixture
 def web(namespace: Namespace) -> Namespace:
-    spec = manifests.pod_spec(manifests.server_container(linger=2), grace=10)
+    probe = {"httpGet": {"path": "/", "port": "http"}, "periodSeconds": 1}
+    spec = manifests.pod_spec(manifests.server_container(linger=3, readinessProbe=probe), grace=15)
     namespace.apply(manifests.deployment("web", SERVERS, spec), manifests.service("web"))
     namespace.rolled_out("deployment/web")
     namespace.until_endpoints("web", SERVERS)
