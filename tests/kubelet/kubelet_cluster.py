@@ -116,8 +116,8 @@ class Cluster:
         path = PODS.path(self.namespace, name, "log")
         return str(await self.client.request("GET", path, params=query) or "")
 
-    async def kubectl(self, *arguments: str, stdin: str = "", code: int = 0) -> str:
-        process = await asyncio.create_subprocess_exec(
+    async def start_kubectl(self, *arguments: str) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
             "kubectl",
             "-n",
             self.namespace,
@@ -127,6 +127,9 @@ class Cluster:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
+
+    async def kubectl(self, *arguments: str, stdin: str = "", code: int = 0) -> str:
+        process = await self.start_kubectl(*arguments)
         output, _ = await asyncio.wait_for(process.communicate(stdin.encode()), 30)
         assert process.returncode == code, output.decode()
         return output.decode()

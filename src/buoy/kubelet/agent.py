@@ -197,11 +197,12 @@ class Kubelet:
                 self._wake_all()
                 async for event in self._runtime.task_events():
                     uid = self._node.owners.get(event.container_id)
-                    if uid is None or event.kind not in ("exit", "oom"):
+                    if uid is None:
                         continue
+                    worker = self._workers.get(uid)
                     if event.kind == "oom":
                         self._node.oom_killed.add(event.container_id)
-                    else:
+                    elif event.kind == "exit" and worker is not None and not worker.stopping:
                         settled = asyncio.create_task(self._settle(uid, event.container_id))
                         self._settling.add(settled)
                         settled.add_done_callback(self._settling.discard)

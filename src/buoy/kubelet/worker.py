@@ -9,7 +9,7 @@ import os
 import shutil
 import time
 from collections.abc import Coroutine, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, Literal, TypeVar
 
@@ -173,6 +173,11 @@ class PodWorker:
     @property
     def ending(self) -> bool:
         return self._gone or meta.is_terminating(self.pod) or self._verdict is not None
+
+    @property
+    def stopping(self) -> bool:
+        """Its containers are being stopped by this kubelet, which will look at them afterwards anyway."""
+        return self._action is not None and self._action_kind == "kill"
 
     def _grace(self) -> int:
         # Gone from the API without this kubelet's doing: somebody forced it.
@@ -430,7 +435,6 @@ class PodWorker:
             await _all(*(self._kill_one(kill) for kill in step.kill))
         if step.create_sandbox:
             await _all(self._prepare(), self._make_sandbox(step.attempt))
-            self.runtime = await self._node.runtime.pod(self.uid)
         elif not self._prepared:
             await self._prepare()
         if step.init or step.start:
@@ -537,6 +541,9 @@ class PodWorker:
         except (HostNameError, OSError) as error:
             raise Problem("FailedCreatePodSandBox", f"Failed to create pod sandbox: {error}") from error
         self._node.owners[sandbox_id] = self.uid
+        made = await self._node.runtime.sandbox(sandbox_id)
+        if made is not None:
+            self.runtime = replace(self.runtime, sandboxes=(made, *self.runtime.sandboxes))
 
     def _make_directories(self, cgroup: str) -> None:
         cgroups.create(cgroup, self.pod)
@@ -712,6 +719,7 @@ class PodWorker:
                 self._container_event(status.name, "Warning", "FailedPreStopHook", "PreStopHook failed")
             grace = max(grace - round(time.monotonic() - begun), _LEAST_GRACE_AFTER_HOOK)
         await self._node.runtime.stop_container(status.id, grace)
+        self.wake()
 
     async def _finish(self) -> bool:
         """Nothing of the Pod runs any more, nor will it: clean up and, if it is to go, let it go."""
