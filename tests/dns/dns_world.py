@@ -242,7 +242,7 @@ async def serving(
     stubs: dict[str, list[Address]] | None = None,
     hosts: str = "",
     cache: Cache | None = None,
-    listen: str = "",
+    listen: Address | None = None,
 ) -> AsyncIterator[Asking]:
     """Our server on a free port of loopback, with the cluster's zone if none is given."""
     metrics = Metrics()
@@ -254,6 +254,6 @@ async def serving(
     )
     resolver = Resolver(zone or make_zone(), parse_hosts(hosts), forwarder, metrics)
     resolver.synced = True
-    async with Server(resolver, [Address(listen or fresh_address(), 0)], metrics) as server:
+    async with Server(resolver, [listen or Address(fresh_address(), 0)], metrics) as server:
         yield Asking(resolver, server, metrics)
     forwarder.close()

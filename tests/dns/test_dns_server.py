@@ -19,6 +19,7 @@ import dns.rdataclass
 import pytest
 from dns_world import Asking, Upstream, answers, endpoint_slice, make_zone, put, service, serving
 
+from buoy.dns.address import Address
 from buoy.dns.metrics import Metrics
 from buoy.dns.server import Server
 from eventual import eventually
@@ -244,7 +245,7 @@ async def test_an_address_taken_is_an_error() -> None:
 
 
 async def test_ipv6() -> None:
-    async with serving(listen="::1") as us:
+    async with serving(listen=Address("::1", 0)) as us:
         assert await us.texts(WEB) == ["A 10.96.0.20"]
         assert await us.texts(WEB, tcp=True) == ["A 10.96.0.20"]
 
