@@ -71,7 +71,12 @@ class LocalCluster:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {**os.environ, "BUOY_HOME": str(self.home), "KUBECONFIG": str(self.kubeconfig)}
+        return {
+            **os.environ,
+            "BUOY_HOME": str(self.home),
+            "KUBECONFIG": str(self.kubeconfig),
+            "KUBECACHEDIR": str(self.home / "kubectl-cache"),
+        }
 
     @property
     def folder(self) -> Path:

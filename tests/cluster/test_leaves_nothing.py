@@ -230,7 +230,7 @@ def test_up_work_down(own: LocalCluster, buoy_home: Path) -> None:
     assert not own.folder.exists()
     assert not mentions([str(own.folder), "--name leaves-nothing"])
     assert "leaves-nothing" not in (own.kubeconfig.read_text() if own.kubeconfig.exists() else "")
-    assert {path.name for path in buoy_home.iterdir()} - kept <= {"clusters", "images"}
+    assert {path.name for path in buoy_home.iterdir()} - kept <= {"clusters", "images", "kubectl-cache"}
 
 
 def test_its_first_process_killed_ends_it_all_and_it_can_start_again(
