@@ -14,7 +14,7 @@ JSON = "application/json"
 
 _encode = msgspec.json.Encoder().encode
 _REASONS = {status.value: status.phrase for status in http.HTTPStatus}
-_DRAIN_ABOVE = 65536
+_LARGE = 65536
 
 
 class Answer:
@@ -52,8 +52,13 @@ class Answer:
             f"HTTP/1.1 {self.status} {_REASONS.get(self.status, '')}\r\nCache-Control: no-cache, private\r\n"
             f"Content-Type: {self.content_type}\r\nContent-Length: {len(body)}\r\n{more}\r\n"
         ).encode("latin-1", "replace")
-        transport.write(head if request.method == "HEAD" else head + body)
-        if len(body) > _DRAIN_ABOVE:
+        if request.method == "HEAD":
+            transport.write(head)
+        elif len(body) < _LARGE:
+            transport.write(head + body)
+        else:
+            transport.write(head)
+            transport.write(body)
             await request.writer.drain()
 
     async def write_eof(self) -> None:

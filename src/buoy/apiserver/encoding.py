@@ -34,6 +34,14 @@ def splice(value: bytes, revision: int) -> bytes:
     return b'{"metadata":{"resourceVersion":"%d",%b' % (revision, value[_HEAD:])
 
 
+def splice_all(records: Iterable[Record]) -> list[bytes]:
+    """What `splice` makes of each stored record, in one go."""
+    return [
+        b'{"metadata":{"resourceVersion":"%d",%b' % (revision, value[_HEAD:])
+        for _, value, revision in records
+    ]
+
+
 def decode(value: bytes, revision: int) -> Object:
     """A stored value as an object of the caller's own."""
     obj: Object = _decode(splice(value, revision))
@@ -74,9 +82,13 @@ class Decoded:
 
 def join_list(kind: str, api_version: str, metadata: Object, items: Iterable[bytes]) -> bytes:
     """A ``…List`` around items that are JSON already."""
-    return b'{"kind":"%b","apiVersion":"%b","metadata":%b,"items":[%b]}\n' % (
+    parts = list(items)
+    start = b'{"kind":"%b","apiVersion":"%b","metadata":%b,"items":[' % (
         kind.encode(),
         api_version.encode(),
         _encode(metadata),
-        b",".join(items),
     )
+    # Head and tail go into the join, so that a long list is copied once and not twice.
+    parts[0:1] = [start + b"".join(parts[0:1])]
+    parts[-1] += b"]}\n"
+    return b",".join(parts)

@@ -11,7 +11,7 @@ from buoy.api.meta import Object
 from buoy.api.schema import struct_of
 from buoy.store import Record
 
-from .encoding import Decoded, join_list, splice, to_json
+from .encoding import Decoded, join_list, splice, splice_all, to_json
 from .watch import EventType
 
 INITIAL_EVENTS_END = "k8s.io/initial-events-end"
@@ -65,7 +65,8 @@ class Whole:
 
     def list(self, records: Iterable[Record], metadata: Object) -> bytes:
         resource = self._served.resource
-        return join_list(f"{resource.kind}List", resource.api_version, metadata, map(self._bytes, records))
+        items = splice_all(records) if self._served.show is None else map(self._bytes, records)
+        return join_list(f"{resource.kind}List", resource.api_version, metadata, items)
 
     def event(self, type: EventType, record: Record, obj: Callable[[], Object]) -> bytes:
         return b'{"type":"%b","object":%b}\n' % (type.encode(), self._bytes(record))
