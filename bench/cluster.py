@@ -29,11 +29,17 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
 from buoy.cluster import images, lifecycle, processes, state  # noqa: E402
-from buoy.cluster.containerd import Configuration, snapshotter  # noqa: E402
+from buoy.cluster.containerd import Configuration, oci_runtime, snapshotter  # noqa: E402
 from local_cluster import LocalCluster, run, until  # noqa: E402
 
 TUTORIAL = ROOT / "examples" / "tutorial"
 NODES = 3
+
+MOUNTS = (
+    "mount -t proc proc /proc && mount -t tmpfs tmpfs /run && "
+    "{ umount /sys/fs/cgroup/unified 2>/dev/null || true; }"
+)
+"""As a node has them; crun refuses the hybrid layout of cgroups."""
 
 REQUESTS = """
 import socket, sys, time
@@ -83,7 +89,7 @@ class Containerd:
         (folder / "config.toml").write_text(configuration.toml())
         self._arguments = [
             *("unshare", "--pid", "--mount", "--uts", "--ipc", "--net", "--fork", "--kill-child"),
-            *("sh", "-c", 'mount -t proc proc /proc && mount -t tmpfs tmpfs /run && exec "$@"', "sh"),
+            *("sh", "-c", f'{MOUNTS} && exec "$@"', "sh"),
             *("containerd", "--config", str(folder / "config.toml")),
         ]
         self._log = (folder / "log").open("wb")
@@ -97,9 +103,19 @@ class Containerd:
         until(lambda: run(asked, check=False).returncode == 0, every=0.002)
 
     def run_container(self) -> None:
-        """One container from start to its own first act and end."""
-        command = ["ctr", "--address", str(self.socket), "--namespace", "k8s.io", "run", "--rm"]
-        run([*command, "docker.io/library/python:3.7", "bench", "true"])
+        """One container, from its start to the end of the first thing it does."""
+        assert self._process is not None
+        (first,) = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
+        run(
+            [
+                *("nsenter", "--target", first, "--mount", "--pid", "--net", "--"),
+                *("ctr", "--address", self.socket, "--namespace", "k8s.io", "run", "--rm"),
+                *("--runc-binary", oci_runtime(), "--cgroup", "/buoy-bench/reference"),
+                *("docker.io/library/python:3.7", "bench", "true"),
+            ]
+        )
+        for folder in Path("/sys/fs/cgroup").glob("**/buoy-bench"):
+            folder.rmdir()
 
     def stop(self) -> None:
         if self._process is not None:
