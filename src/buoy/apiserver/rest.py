@@ -172,7 +172,7 @@ class Rest:
         return call.info.namespace if call.served.resource.namespaced else ""
 
     def selection(self, call: Call) -> tuple[Matches | None, str]:
-        """What the selectors select, None for all; and the only name that it can be, if there is one.
+        """The only name that is selected, if there is but one, and what must hold besides, None for nothing.
 
         Raises StatusError 400.
         """
@@ -180,7 +180,7 @@ class Rest:
         label_text, field_text = info.value("labelSelector"), info.value("fieldSelector")
         only = info.name
         if not label_text and not field_text:
-            return (None, "") if not only else (lambda obj: obj["metadata"]["name"] == only, only)
+            return None, only
         try:
             labels = selectors.parse(label_text)
             fields = selectors.parse_fields(field_text)
@@ -200,6 +200,8 @@ class Rest:
                     '"metadata.namespace"'
                 )
         only = only or fields.exact("metadata.name") or ""
+        if labels.empty and [each.field for each in fields.requirements] == ["metadata.name"] and only:
+            return None, only
         seen = call.served.seen
 
         def matches(stored: Object) -> bool:
@@ -215,12 +217,17 @@ class Rest:
         self, call: Call, *, revision: int | None = None, after: str = "", limit: int = 0
     ) -> tuple[list[Record], int, bool, int | None]:
         """Records, their revision, whether the limit cut them short, and how many remain if that is known."""
-        matches, _ = self.selection(call)
+        matches, only = self.selection(call)
         namespace = self._namespace(call)
-        store_limit = 0 if matches else limit
         page = await self.registry.page(
-            call.served, namespace, revision=revision, after=after, limit=store_limit
+            call.served, namespace, revision=revision, after=after, limit=0 if matches or only else limit
         )
+        if only:
+            ending = f"/{only}"
+            found = [record for record in page.records if record.key.endswith(ending)]
+            if matches is not None:
+                found = [record for record in found if matches(self.registry.decoded.get(record))]
+            return found, page.revision, False, None
         if matches is None:
             return list(page.records), page.revision, page.more, page.remaining
         decoded = self.registry.decoded
@@ -287,7 +294,7 @@ class Rest:
         info, request = call.info, call.request
         accepted = self._accepted(call, stream=True)
         form = self.form(call, accepted)
-        matches, _ = self.selection(call)
+        matches, only = self.selection(call)
         version = info.value("resourceVersion")
         initial = info.query.get("sendInitialEvents")
         wants_initial = bool(initial) and info.flag("sendInitialEvents")
@@ -315,9 +322,7 @@ class Rest:
             transport.write(data)
             return transport.get_write_buffer_size()
 
-        watcher = Watcher(
-            call.served.prefix, self._namespace(call), form, send, matches=matches, bookmarks=bookmarks
-        )
+        watcher = Watcher(call.served.prefix, self._namespace(call), form, send, only, matches, bookmarks)
         records: list[Record] = []
         if wants_initial or (not initial and not number):
             if number and not await self.hub.reached(number, _FUTURE_REVISION_SECONDS):

@@ -73,9 +73,22 @@ class View(Protocol):
 
 
 class Watcher:
-    """One client's watch. *send* writes bytes to its connection and tells how many are not yet sent."""
+    """One client's watch: of one namespace, one name, if they are given, and of what *matches*.
 
-    __slots__ = ("_matches", "_send", "bookmarks", "closed", "namespace", "prefix", "revision", "view")
+    *send* writes bytes to its connection and tells how many are not yet sent.
+    """
+
+    __slots__ = (
+        "_ending",
+        "_matches",
+        "_send",
+        "bookmarks",
+        "closed",
+        "namespace",
+        "prefix",
+        "revision",
+        "view",
+    )
 
     def __init__(
         self,
@@ -83,7 +96,7 @@ class Watcher:
         namespace: str,
         view: View,
         send: Callable[[bytes], int],
-        *,
+        name: str = "",
         matches: Callable[[Object], bool] | None = None,
         bookmarks: bool = False,
     ) -> None:
@@ -93,6 +106,7 @@ class Watcher:
         self.revision = 0
         self.bookmarks = bookmarks
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._ending = f"/{name}" if name else ""
         self._matches = matches
         self._send = send
 
@@ -105,6 +119,8 @@ class Watcher:
             return
         self.revision = change.revision
         if self.namespace and change.namespace != self.namespace:
+            return
+        if self._ending and not change.key.endswith(self._ending):
             return
         type = change.type
         record = change.record
