@@ -100,7 +100,8 @@ def test_variables_in_order_and_later_ones_win() -> None:
         services={"SVC": "s", "OVER": "service"},
     )
     assert found == {
-        "SVC": "s", "P_a": "1", "P_b": "2", "word": "sesame", "A": "1", "B": "1$(C)s", "C": "late", "OVER": "mine"
+        "SVC": "s", "P_a": "1", "P_b": "2", "word": "sesame",
+        "A": "1", "B": "1$(C)s", "C": "late", "OVER": "mine",
     }  # fmt: skip
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import random
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -175,3 +178,45 @@ async def test_the_network_decides_whether_the_node_is_ready(world: World, clust
         return await readiness() == ("True", "kubelet is posting ready status")
 
     await eventually(ready, within=3, what="Ready with a network")
+
+
+async def test_random_kills_leave_nothing_behind(world: World, cluster: Cluster) -> None:
+    chance = random.Random(7)
+    uids: list[str] = []
+    end = time.monotonic() + 6
+
+    async def churn(number: int) -> None:
+        for count in itertools.count():
+            if time.monotonic() > end:
+                return
+            name = f"p{number}-{count}"
+            script = "sleep 0.2; exit 1" if chance.random() < 0.3 else LOOP
+            uids.append(
+                meta.uid(await cluster.run(name, container(script), automountServiceAccountToken=True))
+            )
+            await asyncio.sleep(chance.random())
+            await cluster.delete(name)
+
+    async def kill() -> None:
+        while time.monotonic() < end:
+            await asyncio.sleep(0.2 + chance.random() / 2)
+            victims = chance.choice([["kubelet"], ["containerd"], ["kubelet", "containerd"]])
+            for name in victims:
+                await asyncio.to_thread(world.kill, name)
+            if "containerd" in victims:
+                world.start_containerd()
+            if "kubelet" in victims:
+                await asyncio.to_thread(world.start_kubelet)
+
+    await asyncio.gather(churn(1), churn(2), kill())
+
+    async def all_gone() -> bool:
+        return not (await cluster.client.list(PODS, cluster.namespace)).items
+
+    await eventually(all_gone, what="all Pods are gone from the API")
+    assert len(uids) > 5
+
+    def clean() -> bool:
+        return not any(traces(cluster, uid) for uid in uids)
+
+    await eventually(clean, within=40, what="nothing is left of any of them")

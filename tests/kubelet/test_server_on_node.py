@@ -1,4 +1,4 @@
-"""The kubelet's own server, asked directly: who may ask, and what it says; streams and logs through the API server."""
+"""The kubelet's own server: who may ask, and what it says; streams and logs through the API server."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def ask(world: World, path: str, certificate: tuple[str, str] | None, *more: str
     """Status and body of a request to the kubelet from its node; 0 if there was no answer."""
     identity = ["--cert", certificate[0], "--key", certificate[1]] if certificate else []
     done = subprocess.run(
-        ["nsenter", "-t", str(world.pid), "-n", "curl", "-sS", "-m", "10", "--cacert", world.authority.certificate,
-         *identity, "-w", "\n%{http_code}", *more, f"https://{NODE_IP}:10250{path}"],
+        ["nsenter", "-t", str(world.pid), "-n", "curl", "-sS", "-m", "10", *identity,
+         "--cacert", world.authority.certificate, "-w", "\n%{http_code}", *more, f"https://{NODE_IP}:10250{path}"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     body, _, code = done.stdout.rpartition("\n")

@@ -273,22 +273,24 @@ class Kubelet:
 
     async def _remove_leftovers(self, in_runtime: set[str]) -> None:
         """Directories, logs and cgroups of Pods that nobody knows any more."""
-        directories, logs_of = await asyncio.to_thread(self._find_leftovers)
+        directories, groups, logs_of = await asyncio.to_thread(self._find_leftovers)
         # Looked for before, not after, what is known: a Pod that comes meanwhile keeps what it has.
         known = in_runtime | set(self._workers)
         try:
-            for uid in set(directories) - known:
+            for uid in directories - known:
                 await asyncio.to_thread(self._node.directories.remove, uid)
+            for uid in groups - known:
                 await asyncio.to_thread(cgroups.remove, self._options.cgroup_root, uid)
             for uid in set(logs_of) - known:
                 await asyncio.to_thread(shutil.rmtree, logs_of[uid], True)
         except OSError as error:
             log.warning("leftovers: %s", error)
 
-    def _find_leftovers(self) -> tuple[list[str], dict[str, str]]:
+    def _find_leftovers(self) -> tuple[set[str], set[str], dict[str, str]]:
         root = self._options.pod_logs_dir
         logs_of = {name.rpartition("_")[2]: os.path.join(root, name) for name in os.listdir(root)}
-        return self._node.directories.uids(), logs_of
+        groups = cgroups.uids(self._options.cgroup_root)
+        return set(self._node.directories.uids()), groups, logs_of
 
 
 def _typed(pod: Object) -> Object:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import time
 from collections.abc import Iterator
 
 from ..api import meta
@@ -13,6 +14,7 @@ from ..api.meta import Object
 from . import resources
 
 _MOUNT = "/sys/fs/cgroup"
+_PATIENCE, _PAUSE = 0.2, 0.005
 
 
 def pod_cgroup(root: str, pod: Object) -> str:
@@ -26,6 +28,17 @@ def pod_cgroups(root: str, uid: str) -> Iterator[str]:
     """All paths where a Pod of that uid may have its cgroup."""
     for middle in ("", "/burstable", "/besteffort"):
         yield f"{root.rstrip('/')}/kubepods{middle}/pod{uid}"
+
+
+def uids(root: str) -> set[str]:
+    """The uids of all Pods that have a cgroup."""
+    found = set()
+    for hierarchy in _hierarchies():
+        for parent in pod_cgroups(root, ""):
+            with contextlib.suppress(OSError):
+                names = os.listdir(hierarchy + parent.removesuffix("/pod"))
+                found |= {name.removeprefix("pod") for name in names if name.startswith("pod")}
+    return found
 
 
 def unified() -> bool:
@@ -81,10 +94,22 @@ def _write(path: str, text: str) -> None:
 
 
 def remove(root: str, uid: str) -> None:
-    """Take away the Pod's cgroup, with what the runtime left in it. OSError if processes are still in it."""
+    """Take away the Pod's cgroup, with what the runtime left in it. OSError if processes stay in it.
+
+    Waits a moment, in which killed processes leave it; to be called in a thread.
+    """
+    patience = _PATIENCE
     for hierarchy in _hierarchies():
         for path in pod_cgroups(root, uid):
-            _remove_tree(hierarchy + path)
+            while True:
+                try:
+                    _remove_tree(hierarchy + path)
+                    break
+                except OSError as error:
+                    if error.errno != errno.EBUSY or patience <= 0:
+                        raise
+                time.sleep(_PAUSE)
+                patience -= _PAUSE
 
 
 def _remove_tree(directory: str) -> None:

@@ -24,6 +24,7 @@ from ..api.meta import Object
 from . import Options, logs
 from .cri import Runtime, RuntimeFailure
 from .logs import LogOptions
+from .pod import all_containers
 from .runtime import Container
 from .worker import PodWorker
 
@@ -260,7 +261,8 @@ class Server:
             case [kind, namespace, pod, *_, container] if kind in ("exec", "attach"):
                 worker = self._worker(namespace, pod)
                 status = self._running(worker, container)
-                tty = request.flag("tty")
+                # Whether a running container has a terminal was settled at its start (kubelet GetAttach).
+                tty = request.flag("tty") if kind == "exec" else _has_terminal(worker.pod, container)
                 streams = {
                     "stdin": request.flag("input", "stdin"),
                     "stdout": request.flag("output", "stdout"),
@@ -358,6 +360,10 @@ def logged_container(pod: Object, name: str, previous: bool) -> str:
         "ImagePullBackOff": "trying and failing to pull image",
     }.get(reason, reason)
     raise HTTPError(400, f'container "{name}" in pod "{pod_name}" is waiting to start: {words}')
+
+
+def _has_terminal(pod: Object, container: str) -> bool:
+    return any(bool(each.get("tty")) for each in all_containers(pod) if each["name"] == container)
 
 
 def _bare(container_id: str) -> str:

@@ -86,7 +86,11 @@ async def _complete(call: Coroutine[Any, Any, _T]) -> _T:
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        await asyncio.wait([task])
+        while not task.done():  # it may be cancelled more than once
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()  # whoever cancelled does not care how it went
         raise
 
 
@@ -205,7 +209,7 @@ class PodWorker:
                         return
                     delay = _FIRST_RETRY
                 except (RuntimeFailure, StatusError, ConnectionFailed, OSError) as error:
-                    log.warning("pod %s: %s", pods.describe(self.pod), error)
+                    self._log_failure(error)
                     self._wake_at(time.monotonic() + delay)
                     delay = min(2 * delay, _LONGEST_RETRY)
                 await self._wait()
@@ -215,6 +219,11 @@ class PodWorker:
             if self._action is not None:
                 self._action.cancel()
                 await asyncio.wait([self._action])
+
+    def _log_failure(self, error: Exception) -> None:
+        # That the runtime or the API server is away is said once for all Pods, by whoever follows it.
+        away = isinstance(error, ConnectionFailed) or getattr(error, "unreachable", False)
+        log.log(logging.DEBUG if away else logging.WARNING, "pod %s: %s", pods.describe(self.pod), error)
 
     def _wake_at(self, moment: float) -> None:
         """Wake no later than *moment* (time.monotonic)."""
@@ -312,7 +321,7 @@ class PodWorker:
             log.info("pod %s: %s", pods.describe(self.pod), error.message)
             self._node.events.event(self.pod, "Warning", error.reason, error.message)
         elif isinstance(error, (RuntimeFailure, StatusError, ConnectionFailed, OSError)):
-            log.warning("pod %s: %s", pods.describe(self.pod), error)
+            self._log_failure(error)
         else:
             raise error
         self._action_delay = min(max(2 * self._action_delay, _FIRST_RETRY), _LONGEST_RETRY)
