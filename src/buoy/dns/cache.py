@@ -5,6 +5,7 @@ Sources: RFC 2308 (negative answers), RFC 8767 (stale answers), RFC 9520 (failur
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -71,7 +72,7 @@ class Cache:
         self._ttl = ttl
         self._negative_ttl = negative_ttl
         self._stale = stale
-        self._entries: dict[Question, Entry] = {}
+        self._entries: OrderedDict[Question, Entry] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -87,7 +88,7 @@ class Cache:
             if now >= entry.expires + self._stale:
                 del self._entries[question]
             return None
-        self._touch(question, entry)
+        self._entries.move_to_end(question)
         entry.hits += 1
         age = int(now - entry.stored)
         whole = entry.expires - entry.stored
@@ -103,7 +104,7 @@ class Cache:
             or entry.answer.rcode not in (NOERROR, NXDOMAIN)
         ):
             return None
-        self._touch(question, entry)
+        self._entries.move_to_end(question)
         entry.stale_until = now + _STALE_SECONDS
         return _stale(entry)
 
@@ -112,14 +113,10 @@ class Cache:
         seconds = lifetime(answer, self._ttl, self._negative_ttl)
         if seconds <= 0 or not self._size:
             return
-        self._entries.pop(question, None)
-        while len(self._entries) >= self._size:
-            del self._entries[next(iter(self._entries))]
         self._entries[question] = Entry(answer, now, now + seconds)
-
-    def _touch(self, question: Question, entry: Entry) -> None:
-        del self._entries[question]
-        self._entries[question] = entry
+        self._entries.move_to_end(question)
+        if len(self._entries) > self._size:
+            self._entries.popitem(last=False)
 
 
 def _stale(entry: Entry) -> Hit:

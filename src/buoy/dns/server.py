@@ -112,7 +112,7 @@ class Server:
     def _drain(self, sock: socket.socket) -> None:
         """Answer what has arrived, but let others have their turn after a while."""
         receive, send = sock.recvfrom, sock.sendto
-        ready = self._resolver.ready
+        ready, generation = self._resolver.ready, self._resolver.generation
         now = time.monotonic()
         for _ in range(_BATCH):
             try:
@@ -120,7 +120,11 @@ class Server:
             except OSError:  # nothing there, mostly
                 return
             known = ready.get(data[2:])
-            if known is not None and known.until > now:
+            if (
+                known is not None
+                and known.until > now
+                and (known.generation == generation or self._resolver.still_holds(known))
+            ):
                 known.tally.count += 1
                 reply = data[:2] + next(known.replies)
             elif (slow := self._slow(sock, data, peer)) is not None:

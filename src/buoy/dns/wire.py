@@ -336,5 +336,9 @@ def text(*strings: str) -> bytes:
 def reverse_name(packed: bytes) -> bytes:
     """The name under which an IPv4 or IPv6 address is looked up backwards."""
     if len(packed) == 4:
-        return encode_name(".".join(str(byte) for byte in reversed(packed)) + ".in-addr.arpa")
+        return b"".join([_OCTETS[byte] for byte in reversed(packed)]) + _IN_ADDR
     return encode_name(".".join(reversed(packed.hex())) + ".ip6.arpa")
+
+
+_OCTETS = [encode_label(str(number)) for number in range(256)]
+_IN_ADDR = encode_name("in-addr.arpa")

@@ -27,8 +27,8 @@ class Zone:
     """The records of cluster domain *domain*, with a TTL of *ttl* seconds.
 
     *servers* are the packed addresses of the name server itself. With *pods*, ``a-b-c-d.<namespace>.pod``
-    means the address a.b.c.d in every Namespace there is. *serial* is that of the SOA record; it grows with
-    each change.
+    means the address a.b.c.d in every Namespace there is. *serial* is that of the SOA record; as the zone is
+    not transferred to anybody, changes leave it as it is.
     """
 
     def __init__(
@@ -43,13 +43,13 @@ class Zone:
         self.origin = wire.encode_name(domain)
         self.ttl = ttl
         self.pods = pods
-        self._serial = serial
         self._primary = wire.encode_name(f"ns.dns.{domain}")
-        self._mailbox = wire.encode_name(f"hostmaster.{domain}")
+        mailbox = wire.encode_name(f"hostmaster.{domain}")
+        self._soa = RRset(self.origin, SOA, ttl, (wire.soa(self._primary, mailbox, serial, ttl),))
         self._services_zone = wire.encode_name(f"svc.{domain}")
         self._pods_zone = wire.encode_name(f"pod.{domain}")
         self._records: dict[bytes, Records] = {}
-        self._below: dict[bytes, int] = {}
+        self._below: dict[bytes, int] = {}  # how many names one label longer exist
         self._services: dict[str, Service] = {}
         self._slices: dict[str, Slice] = {}
         self._slices_of: dict[str, dict[str, Slice]] = {}
@@ -76,7 +76,6 @@ class Zone:
         label = wire.encode_label(name)
         for zone in (self._services_zone, self._pods_zone):
             self._set(label + zone, {} if present else None)
-        self._serial += 1
 
     def set_service(self, key: str, service: Service | None) -> bool:
         """The Service *key* is now *service*, None if it is gone. Gives whether records changed."""
@@ -123,7 +122,6 @@ class Zone:
             if old.reverse.get(name) != pointers:
                 self._point(name, key, pointers)
                 changed = True
-        self._serial += changed
         return changed
 
     def _point(self, name: bytes, key: str, pointers: tuple[tuple[Rank, bytes], ...] | None) -> None:
@@ -140,21 +138,27 @@ class Zone:
             self._set(name, None)
 
     def _set(self, name: bytes, records: Records | None) -> None:
-        known = name in self._records
+        existed = self._exists(name)
         if records is None:
             self._records.pop(name, None)
         else:
             self._records[name] = records
-        if known == (records is not None) or not self.covers(name):
+        if existed == self._exists(name) or not self.covers(name):
             return
-        step = -1 if records is None else 1
+        step = -1 if existed else 1
         while len(name) > len(self.origin):
             name = wire.parent(name)
+            existed = self._exists(name)
             count = self._below.get(name, 0) + step
             if count:
                 self._below[name] = count
             else:
                 del self._below[name]
+            if existed == self._exists(name):
+                break
+
+    def _exists(self, name: bytes) -> bool:
+        return name in self._records or name in self._below
 
     def covers(self, name: bytes) -> bool:
         """Whether nobody but this zone may say what *name* is."""
@@ -192,16 +196,16 @@ class Zone:
 
     def _answer(self, links: tuple[RRset, ...], name: bytes, kind: int, records: Records | None) -> Answer:
         if records is None:
-            return Answer(NXDOMAIN, links, (self._soa(),), authoritative=True)
+            return Answer(NXDOMAIN, links, (self._soa,), authoritative=True)
         if kind == ANY:  # RFC 8482
             return Answer(
                 answer=(*links, RRset(name, HINFO, self.ttl, (wire.text("RFC8482", ""),))), authoritative=True
             )
         if kind == SOA and name == self.origin:
-            return Answer(answer=(*links, self._soa()), authoritative=True)
+            return Answer(answer=(*links, self._soa), authoritative=True)
         data = records.get(kind)
         if not data:
-            authority = (self._soa(),) if self.covers(name) else ()
+            authority = (self._soa,) if self.covers(name) else ()
             return Answer(0, links, authority, authoritative=True)
         targets: Iterable[bytes] = ()
         if kind == SRV:
@@ -216,11 +220,6 @@ class Zone:
         )
         return Answer(
             answer=(*links, RRset(name, kind, self.ttl, data)), additional=additional, authoritative=True
-        )
-
-    def _soa(self) -> RRset:
-        return RRset(
-            self.origin, SOA, self.ttl, (wire.soa(self._primary, self._mailbox, self._serial, self.ttl),)
         )
 
 
