@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import time
@@ -73,6 +74,8 @@ class DnsServer:
                 tasks.create_task(self._serve_http(parse_address(self._options.http_bind)))
             for informer in informers[:3]:
                 await informer.synced()
+            gc.collect()
+            gc.freeze()  # what is known mostly stays: looking through it again and again would hold up answers
             self.resolver.synced = True
             self.resolver.changed()
             log.info("the cluster's %d names are known", len(self._zone.records))
