@@ -75,7 +75,7 @@ class DnsServer:
             for informer in informers[:3]:
                 await informer.synced()
             gc.collect()
-            gc.freeze()  # what is known mostly stays: looking through it again and again would hold up answers
+            gc.freeze()  # what is known mostly stays: to look through it time and again would hold up answers
             self.resolver.synced = True
             self.resolver.changed()
             log.info("the cluster's %d names are known", len(self._zone.records))
