@@ -16,6 +16,7 @@ import dns.rcode
 import pytest
 from dns_world import Upstream, answers, endpoint_slice, fresh_address, service
 
+from apiserver.api_server import write_kubeconfig
 from buoy.client import Client
 from buoy.dns import Options
 from buoy.dns.run import DnsServer
@@ -64,7 +65,7 @@ async def running(api: ApiProcess, **changes: Any) -> AsyncIterator[Dns]:
         sock.bind((host, 0))
         port = sock.getsockname()[1]
     settings: dict[str, Any] = {
-        "kubeconfig": api.server.kubeconfig,
+        "kubeconfig": str(write_kubeconfig(api.server, "system:kube-dns")),
         "node_name": "node-1",
         "listen": (f"{host}:{port}",),
         "http_bind": f"{host}:{port + 1 if port < 65535 else port - 1}",

@@ -225,6 +225,8 @@ _CLUSTER_ROLES: dict[str, list[Object]] = {
     "system:kube-dns": [
         _rule(["list", "watch"], [""], ["endpoints", "services", "namespaces", "pods"]),
         _rule(["list", "watch"], ["discovery.k8s.io"], ["endpointslices"]),
+        _rule(_READ, [""], ["configmaps"], ["buoy-dns"]),
+        _EVENTS,
     ],
     "system:service-load-balancer": [
         _rule(_READ, [""], ["services", "endpoints", "nodes", "namespaces", "configmaps"]),
