@@ -190,11 +190,14 @@ class Namespace:
                 for address in endpoint["addresses"]
             ]
 
-        def enough() -> list[str]:
+        def enough() -> bool:
+            nonlocal found
             found = ready()
-            return found if len(found) == count else []
+            return len(found) == count
 
-        return until(enough, within=within, what=f"{count} ready endpoints of {service}", every=0.2)
+        found: list[str] = []
+        until(enough, within=within, what=f"{count} ready endpoints of {service}", every=0.2)
+        return found
 
     def events(self, reason: str = "", about: str = "") -> list[Object]:
         return [

@@ -108,8 +108,11 @@ def test_every_component_killed_at_random(cluster: LocalCluster, web: Namespace)
     present = {item["metadata"]["name"] for item in web.list("configmaps")}
     assert writer.acknowledged <= present
 
-    after = {pod["metadata"]["name"] for pod in web.list("pods", "app=web") if "deletionTimestamp" not in pod}
-    assert not after & set(before)
+    def renewed() -> bool:
+        after = {pod["metadata"]["name"] for pod in web.list("pods", "app=web")}
+        return len(after) == SERVERS and not after & set(before)
+
+    until(renewed, what="all old Pods are gone", every=0.3)
     until(lambda: all_ready(cluster), within=30, what="all nodes Ready")
 
 
