@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+# gRPC reads this once, when it is first imported. Whoever forks beside a kubelet does so to run another program;
+# gRPC's own care for forks would stop its threads for each.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,9 @@ class Kubelet:
     async def run(self) -> None:
         """Until cancelled. Pods are left running."""
         options = self._options
-        os.makedirs(options.root_dir, exist_ok=True)
+        # Secrets are below it.
+        os.makedirs(os.path.join(options.root_dir, "pods"), mode=0o750, exist_ok=True)
+        os.chmod(os.path.join(options.root_dir, "pods"), 0o750)
         os.makedirs(options.pod_logs_dir, exist_ok=True)
         machine = read_machine(options.root_dir)
         async with Client.from_kubeconfig(options.kubeconfig, user_agent="kubelet") as client:
@@ -108,7 +110,7 @@ class Kubelet:
                 self._known = await self._runtime.pods()
                 break
             except RuntimeFailure as error:
-                log.warning("runtime: %s", error)
+                log.info("runtime: %s", error)
                 await asyncio.sleep(_RECONNECT)
         await self._pods.synced()
         self._pods.subscribe(self._pod_changed)

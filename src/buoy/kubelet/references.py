@@ -42,9 +42,11 @@ class References:
         config_maps, secrets = pods.config_names(pod)
         wanted: set[_Key] = {(CONFIG_MAPS, namespace, name) for name in config_maps}
         wanted |= {(SECRETS, namespace, name) for name in secrets}
-        wanted.add((SERVICES, "default", "kubernetes"))
-        if pod["spec"].get("enableServiceLinks") is not False:
+        links = pod["spec"].get("enableServiceLinks") is not False
+        if links:
             wanted.add((SERVICES, namespace, ""))
+        if not links or namespace != "default":
+            wanted.add((SERVICES, "default", "kubernetes"))
         for key in wanted:
             if key not in self._watched:
                 self._watched[key] = self._watch(*key)

@@ -105,6 +105,7 @@ class Registration:
                 log.log(logging.WARNING if patient else logging.DEBUG, "cannot register: %s", error)
                 await asyncio.sleep(_RETRY_LONGEST if patient else _RETRY_FIRST)
             else:
+                log.info("registered node %s", self._options.node_name)
                 return
 
     def _status(self, ready: Condition, old: Object, images: Any) -> Object:
@@ -140,6 +141,7 @@ class Registration:
                     ready = STARTING  # come back soon
             if ready.ok != self.ready:
                 self.ready = ready.ok
+                log.info("node %s: %s", self._options.node_name, ready.message)
                 word = "NodeReady" if ready.ok else "NodeNotReady"
                 message = f"Node {self._options.node_name} status is now: {word}"
                 about = self._node or node_object(self._options, self._machine)
