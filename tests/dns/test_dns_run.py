@@ -17,9 +17,7 @@ import pytest
 from dns_world import Upstream, answers, endpoint_slice, fresh_address, service
 
 from apiserver.api_server import write_kubeconfig
-from buoy.client import Client
-from buoy.dns import Options
-from buoy.dns.run import DnsServer
+from buoy.dns import Options, run
 from controllers.api_process import ApiProcess, api_process
 from eventual import eventually
 
@@ -72,15 +70,14 @@ async def running(api: ApiProcess, **changes: Any) -> AsyncIterator[Dns]:
         "resolv_conf": "",
     }
     options = Options(**{**settings, **changes})
-    async with Client.from_kubeconfig(options.kubeconfig) as client:
-        task = asyncio.create_task(DnsServer(options, client).run())
-        try:
-            yield Dns(options)
-        finally:
-            assert not task.done(), task.result()
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+    task = asyncio.create_task(run(options))
+    try:
+        yield Dns(options)
+    finally:
+        assert not task.done(), task.result()
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
 
 
 async def create(api: ApiProcess, path: str, obj: Any) -> Any:
