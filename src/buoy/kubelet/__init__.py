@@ -6,8 +6,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-# gRPC reads this once, when it is first imported. Whoever forks beside a kubelet does so to run another program;
-# gRPC's own care for forks would stop its threads for each.
+# gRPC reads this once, when it is first imported. Whoever forks beside a kubelet does so to run another
+# program; gRPC's own care for forks would stop its threads each time.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 

@@ -50,7 +50,7 @@ class Kubelet:
         options = self._options
         # Secrets are below it.
         os.makedirs(os.path.join(options.root_dir, "pods"), mode=0o750, exist_ok=True)
-        os.chmod(os.path.join(options.root_dir, "pods"), 0o750)
+        os.chmod(os.path.join(options.root_dir, "pods"), 0o750)  # noqa: S103
         os.makedirs(options.pod_logs_dir, exist_ok=True)
         machine = read_machine(options.root_dir)
         async with Client.from_kubeconfig(options.kubeconfig, user_agent="kubelet") as client:
