@@ -168,7 +168,8 @@ def test_names_that_do_not_exist(name: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["example.com", ".", "local", "1.1.168.192.in-addr.arpa", "notcluster.local"]
+    "name",
+    ["example.com", ".", "local", "1.1.168.192.in-addr.arpa", "5.1.244.10.in-addr.arpa", "notcluster.local"],
 )
 def test_names_of_others(name: str) -> None:
     assert ZONE.lookup(wire.encode_name(name), wire.A) is None
@@ -253,9 +254,11 @@ def test_what_is_no_service_of_dns() -> None:
 
 def test_names_too_long_for_dns_are_left_out() -> None:
     zone = Zone("a" * 58)
-    zone.set_service("n/s", decode_service(service("s" * 63, namespace="n" * 63, clusterIPs=["None"])))
+    key = f"{'n' * 63}/{'s' * 63}"
+    zone.set_service(key, decode_service(service("s" * 63, namespace="n" * 63, clusterIPs=["None"])))
     piece = endpoint_slice("x", "s" * 63, ("10.0.0.1", "h" * 63), namespace="n" * 63, ports=[("p", "TCP", 1)])
     zone.set_slice("n/x", decode_slice(piece))
+    assert look_up(zone, f"{'s' * 63}.{'n' * 63}.svc.{'a' * 58}", "A").answer
     assert all(len(name) <= 255 for name in zone.records)
 
 
