@@ -682,10 +682,11 @@ def finish(body: bytes, accepted: Accepted, status: int = 200, warnings: Iterabl
 
 
 def on_close(request: web.BaseRequest, callback: Callable[[], None]) -> None:
-    """Call back when the client's connection ends."""
+    """Call back when the client's connection ends. Raises ConnectionResetError if it has already."""
     transport = request.transport
-    assert transport is not None
-    protocol: Any = transport.get_protocol()
+    protocol: Any = transport.get_protocol() if transport is not None else None
+    if protocol is None:
+        raise ConnectionResetError("the client has gone")
     protocol.on_close(callback)
 
 
