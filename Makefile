@@ -4,6 +4,7 @@ PACKAGES = python3 python3-venv containerd crun iptables nftables conntrack cont
 	busybox-static catatonit curl iproute2 util-linux procps passt ca-certificates
 VENV = .venv
 BIN = $(VENV)/bin
+OLD_KUBECTL = $(VENV)/kubectl-of-debian/kubectl
 
 .PHONY: setup demo test lint bench clean
 .DEFAULT_GOAL := setup
@@ -30,8 +31,15 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 demo: setup
 	@./examples/demo.sh
 
-test: setup
+test: setup $(OLD_KUBECTL)
 	@$(BIN)/python -m pytest
+
+# The oldest kubectl that has to work is the distribution's. It is unpacked, not installed.
+$(OLD_KUBECTL):
+	@folder=$$(mktemp -d) && chmod 755 $$folder && cd $$folder && \
+	{ apt-get download -qq kubernetes-client >/dev/null 2>&1 || \
+		{ apt-get update -qq && apt-get download -qq kubernetes-client >/dev/null; }; } && \
+	dpkg -x kubernetes-client_*.deb . && install -D usr/bin/kubectl $(CURDIR)/$@ && rm -r $$folder
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

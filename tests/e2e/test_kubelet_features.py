@@ -13,6 +13,7 @@ import struct
 import subprocess
 import termios
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -627,6 +628,42 @@ def test_exec_on_a_terminal_that_changes_its_size(pods: Namespace) -> None:
         status = terminal.end()
     assert status == 5
     assert "command terminated with exit code 5" in terminal.seen
+
+
+def test_attach(pods: Namespace) -> None:
+    pods.apply(
+        pod(
+            "echoing",
+            pod_spec(
+                shell("while read line; do echo got $line; done", stdin=True, stdinOnce=True),
+                restartPolicy="Never",
+            ),
+        )
+    )
+    ready(pods, "echoing")
+    attached = pods.kubectl("attach", "-i", "echoing", input="one\ntwo\n")
+    assert "got one\ngot two\n" in attached.stdout
+    pods.wait("jsonpath={.status.phase}=Succeeded", "pod/echoing")
+
+
+def test_port_forward(pods: Namespace) -> None:
+    name = ready(pods, "probed")
+    process = subprocess.Popen(
+        [KUBECTL, "--namespace", pods.name, "port-forward", f"pod/{name}", ":80"],
+        env=pods.cluster.environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout
+        announced = re.search(r"127\.0\.0\.1:(\d+) -> 80", process.stdout.readline())
+        assert announced
+        for _ in range(3):
+            with urllib.request.urlopen(f"http://127.0.0.1:{announced[1]}", timeout=10) as answer:
+                assert answer.read() == b"probed\n"
+    finally:
+        process.terminate()
+        process.wait()
 
 
 # -- The kubelet itself

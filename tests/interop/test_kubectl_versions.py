@@ -1,11 +1,13 @@
-"""kubectl of several versions: the one of the lock file, and all that ``BUOY_TEST_KUBECTLS`` lists.
+"""kubectl of several versions: that of the lock file, the distribution's, and any that are asked for.
 
-That variable holds paths, separated as in ``PATH``. Verified by hand with kubectl 1.20, 1.28, 1.31 and 1.37.
+``make test`` unpacks the distribution's beside the virtual environment (Debian 12 has 1.20, the oldest that
+has to work). ``BUOY_TEST_KUBECTLS`` may name more, separated as in ``PATH``.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,10 +17,8 @@ from local_cluster import KUBECTL, Namespace, until
 
 pytestmark = pytest.mark.e2e
 
-KUBECTLS = [
-    KUBECTL,
-    *(Path(part) for part in os.environ.get("BUOY_TEST_KUBECTLS", "").split(os.pathsep) if part),
-]
+ASKED_FOR = os.environ.get("BUOY_TEST_KUBECTLS", "").split(os.pathsep)
+KUBECTLS = [KUBECTL, *Path(sys.prefix).glob("kubectl-*/kubectl"), *(Path(part) for part in ASKED_FOR if part)]
 
 
 @pytest.mark.parametrize("program", KUBECTLS, ids=str)
