@@ -196,7 +196,7 @@ async def test_many_questions_on_one_connection() -> None:
         writer.close()
 
 
-async def test_connections_end(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_connections_end(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr("buoy.dns.server._IDLE_SECONDS", 0.2)
     async with serving() as us:
         for sent in (b"", b"\0", b"\0\x20abc", framed(dns.message.make_query(WEB, "A"))):
@@ -211,6 +211,7 @@ async def test_connections_end(monkeypatch: pytest.MonkeyPatch) -> None:
             writer.write(sent)
             writer.close()
         await eventually(lambda: us.server.waiting == 0, within=5)
+    assert not caplog.records
 
 
 async def test_not_too_many_connections(monkeypatch: pytest.MonkeyPatch) -> None:
