@@ -31,6 +31,8 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 demo: setup
 	@./examples/demo.sh
 
+# dig, and programs linked with glibc and with musl, are clients of the cluster's DNS.
+test: PACKAGES += bind9-dnsutils gcc libc6-dev musl-tools
 test: setup $(OLD_KUBECTL)
 	@$(BIN)/python -m pytest
 
