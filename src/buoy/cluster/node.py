@@ -168,7 +168,6 @@ def _kubelet(config: ClusterConfig, node: str) -> None:
         cluster_cidrs=(config.pod_cidr,),
         cni_dir=str(HERE / "cni"),
     )
-    os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"  # the kubelet only forks to run other programs
     run_component(lambda: kubelet.run(options), lambda: network.run(network_options))
 
 
