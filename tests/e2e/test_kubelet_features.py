@@ -444,6 +444,23 @@ def test_image_errors(pods: Namespace, name: str) -> None:
     )
 
 
+def test_a_command_that_is_not_there(pods: Namespace) -> None:
+    container = {"name": "main", "image": IMAGE, "command": ["/no/such/program"]}
+    pods.apply(
+        pod("never-starts", pod_spec(container, restartPolicy="Never")),
+        pod("starts-again", pod_spec(container)),
+    )
+    pods.wait("jsonpath={.status.phase}=Failed", "pod/never-starts")
+    (status,) = pods.get("pod", "never-starts")["status"]["containerStatuses"]
+    ended = status["state"]["terminated"]
+    assert (ended["reason"], ended["exitCode"]) == ("StartError", 128)
+    assert ended["startedAt"] == "1970-01-01T00:00:00Z"
+    assert "no such file or directory" in ended["message"].lower()
+    shown = pods.kubectl("get", "pod", "never-starts", "--no-headers").stdout.split()
+    assert shown[1:4] == ["0/1", "StartError", "0"]
+    until(lambda: waiting(pods, "starts-again").get("reason") == "CrashLoopBackOff", within=40, every=0.2)
+
+
 def test_graceful_end(cluster: LocalCluster, pods: Namespace) -> None:
     name = ready(pods, "graceful")
     began = time.monotonic()

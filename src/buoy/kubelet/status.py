@@ -167,7 +167,12 @@ def _container_status(pod: Object, container: Object, facts: Facts, old: Object,
             status["lastState"] = before.get("lastState") or {}
         if now.state == "created":
             state = {"waiting": _waiting(problem or Waiting("ContainerCreating"))}
-        elif "terminated" in state and problem is not None and not facts.terminated:
+        elif (
+            "terminated" in state
+            and problem is not None
+            and not facts.terminated
+            and restarts_after(pod, container, now.exit_code)
+        ):
             status["lastState"] = state
             state = {"waiting": _waiting(problem)}
         status["state"] = state
@@ -237,7 +242,7 @@ def _state(container: Container, facts: Facts) -> Object:
     terminated: Object = {
         "exitCode": container.exit_code,
         "reason": reason,
-        "startedAt": timestamp(container.started_at),
+        "startedAt": timestamp(container.started_at) or _NEVER_STARTED,
         "finishedAt": timestamp(container.finished_at),
         "containerID": f"containerd://{container.id}",
     }
@@ -250,6 +255,10 @@ def _state(container: Container, facts: Facts) -> Object:
     elif container.message:
         terminated["message"] = container.message
     return {"terminated": terminated}
+
+
+_NEVER_STARTED = "1970-01-01T00:00:00Z"
+"""What Kubernetes says of a container that ended before its start."""
 
 
 def timestamp(nanoseconds: int) -> str | None:
