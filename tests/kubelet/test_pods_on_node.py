@@ -613,7 +613,7 @@ async def test_a_sandbox_that_dies_is_made_anew(cluster: Cluster) -> None:
 
 
 async def test_streams_through_the_api_server(cluster: Cluster) -> None:
-    await cluster.run("streams", container("echo one; echo two >&2; " + LOOP))
+    await cluster.run("streams", container("echo one; echo two; " + LOOP))
     await cluster.running("streams")
     assert (
         await cluster.kubectl("exec", "-i", "streams", "--", "cat", stdin="to the end of input")
