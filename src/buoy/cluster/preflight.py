@@ -29,6 +29,7 @@ _PROGRAMS = {
     "ctr": "containerd",
     "iptables-restore": "iptables",
     "nft": "nftables",
+    "ip": "iproute2",
     "nsenter": "util-linux",
     "catatonit": "catatonit",
 }

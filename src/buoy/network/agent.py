@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import errno
+import json
 import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
 
 from ..api.resource import NODES
 from ..client import Client, Informer
@@ -22,7 +18,6 @@ log = logging.getLogger(__name__)
 ROUTE_PROTOCOL = 98
 """The routing protocol number (rtnetlink(7)) that marks the routes as the agent's own."""
 
-_RTN_UNREACHABLE = 7
 _CNI_FILE = "10-buoy.conflist"
 _RETRY = 2.0
 
@@ -57,7 +52,7 @@ async def run(options: Options) -> None:
                 try:
                     await _apply(wanted, done, options)
                     done = wanted
-                except (OSError, NetlinkError) as error:
+                except OSError as error:
                     log.error("the node's network is not as it should be: %s; trying again", error)
                     await asyncio.sleep(_RETRY)
                     continue
@@ -65,50 +60,43 @@ async def run(options: Options) -> None:
 
 
 async def _apply(wanted: Plan, done: Plan | None, options: Options) -> None:
-    await asyncio.to_thread(_replace_routes, wanted.routes)
+    await _replace_routes(wanted.routes)
     if wanted.pod_cidrs and (done is None or wanted.pod_cidrs != done.pod_cidrs):
-        await _nft(masquerade_rules(wanted.pod_cidrs, options.cluster_cidrs))
+        await _run("nft", "-f", "-", script=masquerade_rules(wanted.pod_cidrs, options.cluster_cidrs))
         _write(Path(options.cni_dir) / _CNI_FILE, cni_configuration(wanted.pod_cidrs))
         log.info("Pod network %s is up", ", ".join(wanted.pod_cidrs))
 
 
-def _replace_routes(wanted: frozenset[Route]) -> None:
-    """In a thread of its own: pyroute2 has no sockets for uvloop."""
-    with IPRoute() as netlink:
-        present = {_route(message) for message in netlink.get_routes(proto=ROUTE_PROTOCOL)}
-        for route in wanted - present:
-            netlink.route("replace", **_arguments(route))
-        for route in present - wanted:
-            if any(other.destination == route.destination for other in wanted):
-                continue  # replaced above
-            try:
-                netlink.route("del", **_arguments(route))
-            except NetlinkError as error:
-                if error.code != errno.ESRCH:
-                    raise
+async def _replace_routes(wanted: frozenset[Route]) -> None:
+    present = set()
+    for family in ("-4", "-6"):
+        listed = await _run("ip", family, "-json", "route", "show", "proto", str(ROUTE_PROTOCOL))
+        present |= {Route(entry["dst"], entry.get("gateway", "")) for entry in json.loads(listed or b"[]")}
+    replaced = {route.destination for route in wanted}
+    lines = [f"route replace {_words(route)}" for route in wanted - present]
+    lines += [f"route del {_words(route)}" for route in present if route.destination not in replaced]
+    if lines:
+        await _run("ip", "-batch", "-", script="\n".join(lines) + "\n")
 
 
-def _arguments(route: Route) -> dict[str, Any]:
-    arguments: dict[str, Any] = {"dst": route.destination, "proto": ROUTE_PROTOCOL}
-    if route.via:
-        arguments["gateway"] = route.via
-    else:
-        arguments["type"] = _RTN_UNREACHABLE
-    return arguments
+def _words(route: Route) -> str:
+    """A route in the words of ip-route(8)."""
+    target = f"{route.destination} via {route.via}" if route.via else f"unreachable {route.destination}"
+    return f"{target} proto {ROUTE_PROTOCOL}"
 
 
-def _route(message: Any) -> Route:
-    destination = f"{message.get_attr('RTA_DST')}/{message['dst_len']}"
-    return Route(destination, message.get_attr("RTA_GATEWAY") or "")
-
-
-async def _nft(script: str) -> None:
+async def _run(*command: str, script: str = "") -> bytes:
+    """What *command*, given *script* on its standard input, prints. OSError, with its words, if it fails."""
     process = await asyncio.create_subprocess_exec(
-        "nft", "-f", "-", stdin=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        *command,
+        stdin=asyncio.subprocess.PIPE if script else asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
     )
-    _, problem = await process.communicate(script.encode())
+    printed, problem = await process.communicate(script.encode() or None)
     if process.returncode:
-        raise OSError(f"nft: {problem.decode().strip()}")
+        raise OSError(f"{command[0]}: {problem.decode().strip()}")
+    return printed
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -6,12 +6,10 @@ These run once, in short-lived processes, before any event loop; they block.
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Iterable
 
-from pyroute2 import IPRoute
-
 BRIDGE = "lan0"
-_RTN_UNREACHABLE = 7
 _LOWEST_PRIORITY = 4294967295
 
 
@@ -20,14 +18,13 @@ def make(addresses: Iterable[str], prefix_length: int, unreachable: Iterable[str
 
     The namespace forwards for the machines on the LAN; what it has no route for is refused at once.
     """
-    with IPRoute() as ip:
-        _up(ip, "lo")
-        ip.link("add", ifname=BRIDGE, kind="bridge", br_forward_delay=0, br_stp_state=0)
-        index = _up(ip, BRIDGE)
-        for address in addresses:
-            ip.addr("add", index=index, address=address, prefixlen=prefix_length)
-        for destination in unreachable:
-            ip.route("add", dst=destination, type=_RTN_UNREACHABLE, priority=_LOWEST_PRIORITY)
+    _ip(
+        "link set lo up",
+        f"link add {BRIDGE} type bridge forward_delay 0 stp_state 0",
+        f"link set {BRIDGE} up",
+        *(f"addr add {address}/{prefix_length} dev {BRIDGE}" for address in addresses),
+        *(f"route add unreachable {destination} metric {_LOWEST_PRIORITY}" for destination in unreachable),
+    )
     _sysctl("net/ipv4/ip_forward", "1")
     _sysctl("net/ipv4/conf/all/send_redirects", "0")
     _sysctl(f"net/ipv4/conf/{BRIDGE}/send_redirects", "0")
@@ -37,28 +34,31 @@ def make(addresses: Iterable[str], prefix_length: int, unreachable: Iterable[str
 
 
 def attach(machine: str, pid: int, interface: str = "eth0") -> None:
-    """Plug the network namespace of process *pid* into the bridge; the bridge port is named *machine*."""
-    with IPRoute() as ip:
-        bridge = ip.link_lookup(ifname=BRIDGE)[0]
-        ip.link("add", ifname=machine, kind="veth", peer={"ifname": interface, "net_ns_pid": pid})
-        index = ip.link_lookup(ifname=machine)[0]
-        ip.link("set", index=index, master=bridge, state="up")
+    """Plug the network namespace of process *pid* into the bridge; the bridge port is named *machine*.
+
+    A port of that name may be left of a machine that has just ended: the kernel takes its time.
+    """
+    if os.path.exists(f"/proc/sys/net/ipv4/conf/{machine}"):
+        subprocess.run(["ip", "link", "del", machine], check=False, capture_output=True)
+    _ip(
+        f"link add {machine} type veth peer name {interface} netns {pid}",
+        f"link set {machine} master {BRIDGE} up",
+    )
 
 
 def configure(address: str, prefix_length: int, gateway: str, interface: str = "eth0") -> None:
     """In a machine's own network namespace: its address on the LAN and its default route."""
-    with IPRoute() as ip:
-        _up(ip, "lo")
-        index = ip.link_lookup(ifname=interface)[0]
-        ip.addr("add", index=index, address=address, prefixlen=prefix_length)
-        ip.link("set", index=index, state="up")
-        ip.route("add", dst="default", gateway=gateway)
+    _ip(
+        "link set lo up",
+        f"addr add {address}/{prefix_length} dev {interface}",
+        f"link set {interface} up",
+        f"route add default via {gateway}",
+    )
 
 
-def _up(ip: IPRoute, name: str) -> int:
-    index: int = ip.link_lookup(ifname=name)[0]
-    ip.link("set", index=index, state="up")
-    return index
+def _ip(*commands: str) -> None:
+    """Run commands of ip(8), all in one go. subprocess.CalledProcessError if one fails; it says why."""
+    subprocess.run(["ip", "-batch", "-"], input="\n".join(commands) + "\n", text=True, check=True)
 
 
 def _sysctl(name: str, value: str) -> None:
