@@ -18,7 +18,7 @@ from ..api import meta
 from ..api.meta import Object
 from ..api.resource import NODES
 from ..client import Client, Informer
-from . import images, kubeconfig, node, pki, preflight, processes, state, world
+from . import images, kubeconfig, node, pki, preflight, processes, state, warm, world
 from .config import API_PORT, ClusterConfig
 from .state import Running, StateFolder
 
@@ -95,9 +95,13 @@ def _start(
                 node.prepare(config, folder, name)
             with ThreadPoolExecutor() as pool:
                 roots = [folder.node(name) / "containerd" for name in config.node_names]
-                list(pool.map(lambda root: images.link(prepared, root), roots))
-        elif before.api_port != port:
-            pki.set_api_port(folder, port)
+                linked = pool.map(lambda root: images.link(prepared, root), roots)
+                warm.import_components()  # while the other core links files
+                list(linked)
+        else:
+            warm.import_components()
+            if before.api_port != port:
+                pki.set_api_port(folder, port)
         pid = world.start(config, folder, api_socket)
     started = state.start_time(pid)
     if started is None:

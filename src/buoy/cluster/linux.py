@@ -70,3 +70,10 @@ def die_with_parent(signal: int) -> None:
 def sethostname(name: str) -> None:
     encoded = name.encode()
     _check(_libc.sethostname(encoded, len(encoded)), "sethostname")
+
+
+def one_malloc_arena() -> None:
+    """Have all threads of this process and its forks allocate from one heap (mallopt(3), M_ARENA_MAX)."""
+    mallopt = getattr(_libc, "mallopt", None)  # glibc only
+    if mallopt is not None:
+        mallopt(-8, 1)

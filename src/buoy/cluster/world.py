@@ -13,7 +13,7 @@ from functools import partial
 
 from .. import apiserver, controllers, scheduler
 from ..network import lan
-from . import linux, node, uplink, warm
+from . import linux, node, uplink
 from .config import API_PORT, ClusterConfig
 from .process import run_component, set_up_logging
 from .state import StateFolder
@@ -21,8 +21,10 @@ from .supervisor import Process, Supervisor, in_child, spawn
 
 
 def start(config: ClusterConfig, folder: StateFolder, api_socket: socket.socket) -> int:
-    """Start the cluster's first process; its number on the host. *api_socket* listens on the host."""
-    warm.import_components()
+    """Start the cluster's first process; its number on the host. *api_socket* listens on the host.
+
+    Call `warm.import_components` first, and have no threads.
+    """
     numbers, number = os.pipe()
 
     def step_aside() -> None:
