@@ -334,7 +334,7 @@ def _private_containerd(work: Path) -> Iterator[Path]:
     configuration = containerd.Configuration(
         root=str(work / "root"),
         state="/run/containerd",
-        socket=str(work / "containerd.sock"),
+        socket="/run/containerd.sock",
         sandbox_image=PAUSE,
         snapshotter=containerd.snapshotter(work),
         cri=False,
@@ -356,12 +356,14 @@ def _private_containerd(work: Path) -> Iterator[Path]:
             preexec_fn=isolate,  # no threads here, and namespaces can only be left before exec
         )
     try:
+        # Its /run is its own; and the path of a socket must be short, which that of *work* may not be.
+        socket = Path(f"/proc/{process.pid}/root/run/containerd.sock")
         deadline = time.monotonic() + 20
-        while not (work / "containerd.sock").exists():
+        while not socket.exists():
             if process.poll() is not None or time.monotonic() > deadline:
                 raise ImageError(f"containerd did not start: {(work / 'containerd.log').read_text()[-2000:]}")
             time.sleep(0.01)
-        yield work / "containerd.sock"
+        yield socket
     finally:
         process.terminate()
         process.wait()

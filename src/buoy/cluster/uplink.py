@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from pathlib import Path
 from typing import NoReturn
 
 from . import linux
@@ -38,17 +39,25 @@ table ip buoy-uplink {{
     subprocess.run(["nft", "-f", "-"], input=rules, text=True, check=True)
 
 
-def connect(host_network: int) -> NoReturn:
-    """Become pasta, with its sockets in *host_network* (a descriptor) and its interface in the world's.
+def pin_network(path: Path) -> None:
+    """Give this network namespace a name in the file system, for `connect`.
 
-    The first process of the world's PID namespace shows the way to the world's network namespace. No port is
-    forwarded into the cluster, and the host's loopback is not reachable from it.
+    pasta cannot use /proc/1/ns/net: it gives up its right to look into other processes first.
+    """
+    path.touch()
+    linux.mount("/proc/self/ns/net", str(path), flags=linux.MS_BIND)
+
+
+def connect(host_network: int, world_network: Path) -> NoReturn:
+    """Become pasta, with its sockets in *host_network* (a descriptor) and its interface in *world_network*.
+
+    No port is forwarded into the cluster, and the host's loopback is not reachable from it.
     """
     linux.setns(host_network, linux.CLONE_NEWNET)
     options = (
         "--foreground --stderr --quiet --runas 0 --config-net --ipv4-only --no-map-gw "
         "--tcp-ports none --udp-ports none --tcp-ns none --udp-ns none "
         f"--ns-ifname {INTERFACE} --address {_ADDRESS} --netmask 29 --gateway {_PEER} "
-        f"--dns-forward {DNS_FORWARDER} --netns /proc/1/ns/net"
+        f"--dns-forward {DNS_FORWARDER} --netns"
     )
-    execute(["pasta", *options.split()])
+    execute(["pasta", *options.split(), str(world_network)])

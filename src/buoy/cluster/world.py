@@ -54,6 +54,9 @@ def _main(config: ClusterConfig, folder: StateFolder, api_socket: socket.socket)
     host_network = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     linux.unshare(linux.CLONE_NEWNET)
     in_child(lambda: _make_lan(config))
+    world_network = folder.path / "network"
+    if config.uplink:
+        uplink.pin_network(world_network)
     lan_socket = socket.create_server((config.control_plane, API_PORT), backlog=1024)
 
     def component(name: str, main: Callable[[], None]) -> Process:
@@ -64,7 +67,11 @@ def _main(config: ClusterConfig, folder: StateFolder, api_socket: socket.socket)
         component("controllers", partial(_controllers, config, folder)),
         component("scheduler", partial(_scheduler, folder)),
         *(Process(name, partial(node.start, config, folder, name)) for name in config.node_names),
-        *([component("uplink", partial(uplink.connect, host_network))] if config.uplink else ()),
+        *(
+            [component("uplink", partial(uplink.connect, host_network, world_network))]
+            if config.uplink
+            else ()
+        ),
         Process("outside", partial(node.outside, config, folder)),
     ]
     Supervisor(processes, folder.path / "restarts.json").run()
