@@ -18,6 +18,9 @@ from local_cluster import BUOY, LocalCluster, Namespace, run, until
 
 pytestmark = pytest.mark.e2e
 
+NAME = f"gone-{os.getpid()}"
+"""Of the clusters here. No other run of these tests on this machine has the same."""
+
 NAMESPACES = ("net", "mnt", "pid", "uts", "ipc")
 
 RESTLESS = re.compile(
@@ -90,7 +93,7 @@ def _cgroups() -> Iterator[str]:
     """All cgroups but those of clusters that are not ours: a developer may have one running."""
     for folder, below, _ in os.walk("/sys/fs/cgroup"):
         if folder.endswith("/buoy"):
-            below[:] = [name for name in below if name.startswith("leaves-nothing")]
+            below[:] = [name for name in below if name.startswith(NAME)]
         yield folder
 
 
@@ -120,35 +123,65 @@ def assert_same(before: Host, after: Host) -> None:
         assert was == now, field.name
 
 
-def world_of(cluster: LocalCluster) -> tuple[set[int], set[str]]:
-    """The cluster's processes, and the namespaces they are in that are not the host's."""
-    children: dict[int, list[int]] = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parent = int(path.read_text().rpartition(")")[2].split()[1])
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        children.setdefault(parent, []).append(int(path.parent.name))
-    processes: set[int] = set()
-    waiting = [cluster.first_process]
-    while waiting:
-        process = waiting.pop()
-        processes.add(process)
-        waiting += children.get(process, [])
-    return processes, namespaces(processes) - namespaces([os.getpid()])
+@dataclass(frozen=True)
+class World:
+    """Who is in a cluster's namespaces. *seen*: when that was looked at, in clock ticks since boot.
+
+    The kernel uses the numbers of processes and namespaces again, so those that came later do not count.
+    """
+
+    processes: frozenset[int]
+    namespaces: frozenset[str]
+    seen: float
+
+    @classmethod
+    def of(cls, cluster: LocalCluster) -> World:
+        children: dict[int, list[int]] = {}
+        for process in _processes():
+            if (fields := _stat(process)) is not None:
+                children.setdefault(int(fields[1]), []).append(process)
+        below: set[int] = set()
+        waiting = [cluster.first_process]
+        while waiting:
+            process = waiting.pop()
+            below.add(process)
+            waiting += children.get(process, [])
+        theirs = frozenset[str]().union(*map(_namespaces, below)) - _namespaces(os.getpid())
+        seen = float(_lines("/proc/uptime")[0].split()[0]) * os.sysconf("SC_CLK_TCK")
+        return cls(frozenset(below), theirs, seen)
+
+    def left(self) -> list[int]:
+        """The processes of then that are still there, and others of then in its namespaces."""
+        return [
+            process
+            for process in _processes()
+            if (fields := _stat(process)) is not None
+            and int(fields[19]) <= self.seen
+            and (process in self.processes or self.namespaces & _namespaces(process))
+        ]
 
 
-def namespaces(processes: object = None) -> set[str]:
-    """The namespaces of some processes, or of all."""
-    folders = Path("/proc").glob("[0-9]*") if processes is None else [Path(f"/proc/{p}") for p in processes]  # type: ignore[attr-defined]
+def _processes() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def _stat(process: int) -> list[str] | None:
+    """The fields of /proc/PID/stat from the state on; None if it has ended."""
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if fields[0] in "ZX" else fields
+
+
+def _namespaces(process: int) -> frozenset[str]:
     found = set()
-    for folder in folders:
-        for kind in NAMESPACES:
-            try:
-                found.add(os.readlink(folder / "ns" / kind))
-            except (FileNotFoundError, ProcessLookupError, PermissionError):
-                continue
-    return found
+    for kind in NAMESPACES:
+        try:
+            found.add(os.readlink(f"/proc/{process}/ns/{kind}"))
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue
+    return frozenset(found)
 
 
 def mentions(words: list[str]) -> list[str]:
@@ -169,7 +202,7 @@ def mentions(words: list[str]) -> list[str]:
 @pytest.fixture
 def own(buoy_home: Path, request: pytest.FixtureRequest) -> Iterator[LocalCluster]:
     """A cluster that the test itself starts and ends."""
-    cluster = LocalCluster("leaves-nothing", buoy_home, nodes=2)
+    cluster = LocalCluster(NAME, buoy_home, nodes=2)
     yield cluster
     cluster.buoy("down", check=False)
     cluster.kubeconfig.unlink(missing_ok=True)
@@ -198,16 +231,8 @@ def work(cluster: LocalCluster) -> None:
     until(lambda: cluster.on_node("node-1", "curl", "-sf", f"{address}:8080", check=False).returncode == 0)
 
 
-def assert_all_ended(processes: set[int], spaces: set[str]) -> None:
-    until(lambda: not any(_alive(process) for process in processes), within=5, what="all processes ended")
-    until(lambda: not spaces & namespaces(), within=5, what="nobody is in the cluster's namespaces")
-
-
-def _alive(process: int) -> bool:
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+def assert_ended(world: World) -> None:
+    until(lambda: not world.left(), within=5, what="all has ended")
 
 
 def test_up_work_down(own: LocalCluster, buoy_home: Path) -> None:
@@ -216,20 +241,20 @@ def test_up_work_down(own: LocalCluster, buoy_home: Path) -> None:
     before = Host.now(except_below=buoy_home)
     own.up()
     work(own)
-    processes, spaces = world_of(own)
-    assert len(processes) > 15
-    assert len(spaces) > 10
+    world = World.of(own)
+    assert len(world.processes) > 15
+    assert len(world.namespaces) > 10
     during = Host.now(except_below=buoy_home)
     for name in ("interfaces", "routes", "rules", "settings", "mounts", "named_network_namespaces", "files"):
         assert getattr(during, name) == getattr(before, name), f"while it runs, the host has other {name}"
-    assert "buoy-leaves-nothing" in own.kubeconfig.read_text()
+    assert f"buoy-{NAME}" in own.kubeconfig.read_text()
 
     own.down()
-    assert_all_ended(processes, spaces)
+    assert_ended(world)
     assert_same(before, Host.now(except_below=buoy_home))
     assert not own.folder.exists()
-    assert not mentions([str(own.folder), "--name leaves-nothing"])
-    assert "leaves-nothing" not in (own.kubeconfig.read_text() if own.kubeconfig.exists() else "")
+    assert not mentions([str(own.folder), f"--name {NAME}"])
+    assert NAME not in (own.kubeconfig.read_text() if own.kubeconfig.exists() else "")
     assert {path.name for path in buoy_home.iterdir()} - kept <= {"clusters", "images", "kubectl-cache"}
 
 
@@ -243,10 +268,10 @@ def test_its_first_process_killed_ends_it_all_and_it_can_start_again(
     namespace.kubectl("create", "configmap", "kept", "--from-literal=a=b")
     pods = {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in namespace.list("pods")}
     service = namespace.get("service", "web")["spec"]["clusterIP"]
-    processes, spaces = world_of(own)
+    world = World.of(own)
 
     os.kill(own.first_process, signal.SIGKILL)
-    assert_all_ended(processes, spaces)
+    assert_ended(world)
     after = Host.now(except_below=buoy_home)
     for name in ("interfaces", "routes", "rules", "settings", "mounts", "named_network_namespaces"):
         assert getattr(after, name) == getattr(before, name)
@@ -272,23 +297,23 @@ def test_its_first_process_killed_ends_it_all_and_it_can_start_again(
     reached = ("curl", "-sf", f"{service}:8080")
     until(lambda: own.on_node("node-2", *reached, check=False).returncode == 0, what="the Service answers")
 
-    processes, spaces = world_of(own)
+    world = World.of(own)
     own.down()
-    assert_all_ended(processes, spaces)
+    assert_ended(world)
     assert_same(before, Host.now(except_below=buoy_home))
 
 
 def test_two_clusters_side_by_side(buoy_home: Path) -> None:
     """The same names of nodes, the same LAN, the same addresses: they do not know of each other."""
-    one = LocalCluster("leaves-nothing-1", buoy_home, nodes=1)
-    two = LocalCluster("leaves-nothing-2", buoy_home, nodes=1)
+    one = LocalCluster(f"{NAME}-1", buoy_home, nodes=1)
+    two = LocalCluster(f"{NAME}-2", buoy_home, nodes=1)
     two.kubeconfig = one.kubeconfig
     try:
         one.up()
         two.up()
         contexts = one.kubectl("config", "get-contexts", "-o", "name").stdout.split()
-        assert contexts == ["buoy-leaves-nothing-1", "buoy-leaves-nothing-2"]
-        context = ("--context", "buoy-leaves-nothing-1")
+        assert contexts == [f"buoy-{NAME}-1", f"buoy-{NAME}-2"]
+        context = ("--context", f"buoy-{NAME}-1")
         one.kubectl(*context, "create", "configmap", "only-here")
         assert one.kubectl(*context, "get", "configmap", "only-here").returncode == 0
         elsewhere = two.kubectl("get", "configmap", "only-here", check=False)
@@ -298,7 +323,7 @@ def test_two_clusters_side_by_side(buoy_home: Path) -> None:
             assert "192.168.1.80" in found
         one.down()
         assert two.buoy("kubectl", "get", "nodes").stdout.split()[5:7] == ["node-1", "Ready"]
-        assert two.kubectl("config", "current-context").stdout == "buoy-leaves-nothing-2\n"
+        assert two.kubectl("config", "current-context").stdout == f"buoy-{NAME}-2\n"
     finally:
         one.buoy("down", check=False)
         two.buoy("down", check=False)
@@ -309,11 +334,11 @@ def test_up_twice_and_down_of_nothing(own: LocalCluster) -> None:
     own.up()
     again = own.up(check=False)
     assert again.returncode == 1
-    assert again.stderr == "Error: the cluster 'leaves-nothing' is running already; buoy status shows it\n"
+    assert again.stderr == f"Error: the cluster {NAME!r} is running already; buoy status shows it\n"
     own.down()
     nothing = own.buoy("down", check=False)
     assert nothing.returncode == 1
-    assert nothing.stderr == "Error: there is no cluster 'leaves-nothing'\n"
+    assert nothing.stderr == f"Error: there is no cluster {NAME!r}\n"
 
 
 # -- What the machine lacks is said in one clear line each
