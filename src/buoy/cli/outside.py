@@ -13,4 +13,4 @@ from .node import enter
 @click.argument("arguments", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- COMMAND...")
 def command(name: str, arguments: tuple[str, ...]) -> None:
     """Run a command on a machine outside the cluster, on the same LAN."""
-    enter(name, "outside", ("--uts", "--net"), arguments)
+    enter(name, "outside", ("--mount", "--uts", "--net", "--pid"), arguments)
