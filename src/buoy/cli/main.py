@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import importlib
 import signal
 import sys
@@ -37,7 +36,6 @@ def _buoy() -> None:
 
 def main() -> None:
     """Run the command. A failure is one line on standard error and a non-zero exit."""
-    gc.disable()  # a command is over before collecting would pay
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))  # so that clean-up is done
     try:
         _buoy.main(prog_name="buoy", standalone_mode=False)

@@ -6,7 +6,6 @@ is not named here is imported again by every process that needs it, into memory 
 
 from __future__ import annotations
 
-import gc
 import importlib
 import os
 
@@ -25,15 +24,11 @@ _MODULES = (
 
 
 def import_components() -> None:
-    """Import every component. The collector pauses: nothing of this is garbage.
+    """Import every component.
 
     Threads are few and idle in all of them: they share one heap, and libuv starts one helper instead of four.
     """
     linux.one_malloc_arena()
     os.environ.setdefault("UV_THREADPOOL_SIZE", "1")
-    gc.disable()
-    try:
-        for name in _MODULES:
-            importlib.import_module(name)
-    finally:
-        gc.enable()
+    for name in _MODULES:
+        importlib.import_module(name)
