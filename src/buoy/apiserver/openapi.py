@@ -31,10 +31,8 @@ from .rest import generic_not_found
 _META = "io.k8s.apimachinery.pkg.apis.meta.v1"
 _QUANTITY = "io.k8s.apimachinery.pkg.api.resource.Quantity"
 _INT_OR_STRING = "io.k8s.apimachinery.pkg.util.intstr.IntOrString"
-_RAW = "io.k8s.apimachinery.pkg.runtime.RawExtension"
 _TIME = f"{_META}.Time"
 _MICRO_TIME = f"{_META}.MicroTime"
-_DELETE_OPTIONS = f"{_META}.DeleteOptions"
 _GVK = "x-kubernetes-group-version-kind"
 
 _PACKAGES = {

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .state import Running
+from .state import Running, process_stat
 
 CONTROL_PLANE = ("apiserver", "controllers", "scheduler")
 NODE = ("containerd", "kubelet", "proxy")
@@ -25,12 +25,10 @@ class Component:
 def children() -> dict[int, list[int]]:
     """The children of every process of the machine."""
     found: dict[int, list[int]] = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text().rpartition(")")[2].split()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        found.setdefault(int(fields[1]), []).append(int(path.parent.name))
+    for path in Path("/proc").glob("[0-9]*"):
+        pid = int(path.name)
+        if found_process := process_stat(pid):
+            found.setdefault(found_process.parent, []).append(pid)
     return found
 
 
@@ -85,9 +83,5 @@ def proportional_memory(pid: int) -> int:
 
 
 def _identity(pid: int) -> tuple[str, int]:
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return "", 0
-    name = text[text.index("(") + 1 : text.rindex(")")]
-    return name, int(text.rpartition(")")[2].split()[19])
+    found = process_stat(pid)
+    return (found.name, found.started) if found else ("", 0)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from .config import ClusterConfig
 
@@ -77,13 +78,30 @@ class Running:
         return start_time(self.pid) == self.started
 
 
-def start_time(pid: int) -> int | None:
-    """The start time of a process in clock ticks since boot; None if it is gone or a zombie."""
+class ProcessStat(NamedTuple):
+    """What /proc tells of a process; *started* is in clock ticks since boot."""
+
+    name: str
+    state: str
+    parent: int
+    started: int
+
+
+def process_stat(pid: int) -> ProcessStat | None:
+    """A process as proc_pid_stat(5) shows it; None if it is gone."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        text = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    return None if fields[0] in "ZX" else int(fields[19])
+    before, _, after = text.rpartition(")")
+    fields = after.split()
+    return ProcessStat(before.partition("(")[2], fields[0], int(fields[1]), int(fields[19]))
+
+
+def start_time(pid: int) -> int | None:
+    """The start time of a process in clock ticks since boot; None if it is gone or a zombie."""
+    found = process_stat(pid)
+    return found.started if found and found.state not in "ZX" else None
 
 
 def save(folder: StateFolder, running: Running) -> None:

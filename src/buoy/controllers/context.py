@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
@@ -46,6 +45,3 @@ class Controller(Protocol):
     async def run(self) -> None:
         """Work for ever; the caches are full when this is called."""
         ...
-
-
-Factory = Callable[[Context], Controller]

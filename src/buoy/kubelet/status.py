@@ -15,8 +15,6 @@ from . import pod as pods
 from .plan import restarts_after
 from .runtime import Container, PodRuntime
 
-OWN_CONDITIONS = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
-
 
 class Waiting(NamedTuple):
     """Why a container does not run."""
