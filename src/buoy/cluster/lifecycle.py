@@ -64,7 +64,7 @@ def up(config: ClusterConfig, report: Callable[[str], None]) -> Running:
                 + ("" if config.name == "buoy" else f" --name {config.name}")
             )
         if before:
-            _remove_cgroups(config.name)
+            _remove_cgroups(folder)
         elif folder.path.exists():
             shutil.rmtree(folder.path)  # of an attempt that did not come to a running cluster
         try:
@@ -189,7 +189,7 @@ def down(name: str) -> None:
         if running:
             _end(running)
             kubeconfig.remove(kubeconfig.user_file(), running.config.context)
-        _remove_cgroups(name)
+        _remove_cgroups(folder)
         shutil.rmtree(folder.path)
         (state.home() / "clusters" / f".{name}.lock").unlink(missing_ok=True)
 
@@ -206,11 +206,11 @@ def _end(running: Running) -> None:
         os.close(watcher)
 
 
-def _remove_cgroups(name: str) -> None:
+def _remove_cgroups(folder: StateFolder) -> None:
     """The one trace that outlives the cluster's processes: its empty cgroups."""
     deadline = time.monotonic() + 5
     for hierarchy in (_CGROUPS, *_subfolders(_CGROUPS)):
-        root = hierarchy / "buoy" / name
+        root = hierarchy / folder.cgroup
         while root.exists():
             for path in sorted(root.rglob("*/"), key=lambda path: -len(path.parts)):
                 with contextlib.suppress(OSError):

@@ -72,7 +72,8 @@ def _main(config: ClusterConfig, folder: StateFolder, node: str, plugged: int) -
     processes = [
         Process("containerd", lambda: spawn("containerd", _containerd, HERE / "log/containerd.log")),
         Process(
-            "kubelet", lambda: spawn("kubelet", lambda: _kubelet(config, node), HERE / "log/kubelet.log")
+            "kubelet",
+            lambda: spawn("kubelet", lambda: _kubelet(config, folder, node), HERE / "log/kubelet.log"),
         ),
         Process("proxy", lambda: spawn("proxy", lambda: _proxy(config, node), HERE / "log/proxy.log")),
     ]
@@ -148,7 +149,7 @@ def _containerd() -> NoReturn:
     )
 
 
-def _kubelet(config: ClusterConfig, node: str) -> None:
+def _kubelet(config: ClusterConfig, folder: StateFolder, node: str) -> None:
     kubeconfig = str(HERE / "pki/kubelet.kubeconfig")
     options = kubelet.Options(
         kubeconfig=kubeconfig,
@@ -160,7 +161,7 @@ def _kubelet(config: ClusterConfig, node: str) -> None:
         tls_cert=str(HERE / "pki/kubelet.crt"),
         tls_key=str(HERE / "pki/kubelet.key"),
         client_ca=str(HERE / "pki/ca.crt"),
-        cgroup_root=f"/buoy/{config.name}/{node}",
+        cgroup_root=f"/{folder.cgroup}/{node}",
     )
     network_options = network.Options(
         kubeconfig=kubeconfig,

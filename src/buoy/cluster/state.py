@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -49,6 +50,11 @@ class StateFolder:
     @property
     def logs(self) -> Path:
         return self.path / "logs"
+
+    @property
+    def cgroup(self) -> str:
+        """The cgroup of all its Pods: clusters of one name in different state folders have different ones."""
+        return f"buoy/{self.path.name}-{hashlib.sha256(bytes(self.path.absolute())).hexdigest()[:8]}"
 
     def component_kubeconfig(self, component: str) -> Path:
         return self.pki / f"{component}.kubeconfig"
