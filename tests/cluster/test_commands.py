@@ -81,3 +81,43 @@ def test_kill_shows_in_the_status(cluster: LocalCluster) -> None:
     unknown = cluster.buoy("kill", "nobody", check=False)
     assert unknown.returncode == 1
     assert unknown.stderr.startswith("Error: no component 'nobody' is running; there are: apiserver,")
+
+
+def test_a_node_stopped_and_started(cluster: LocalCluster) -> None:
+    """It stays off, however long, until it is switched on; everybody else goes on."""
+
+    def states() -> dict[str, str]:
+        lines = cluster.buoy("node list").stdout.splitlines()
+        return {line.split()[0]: " ".join(line.split()[2:]) for line in lines}
+
+    def ready() -> str:
+        shown = cluster.buoy("status").stdout
+        return shown if re.search(r"^node-3 +\S+ +Ready$", shown, re.M) else ""
+
+    assert cluster.buoy("node stop", "node-3").stdout == "node-3 is stopped.\n"
+    assert states() == {"node-1": "running", "node-2": "running", "node-3": "stopped"}
+    assert "node-3 is stopped already" in cluster.buoy("node stop", "node-3", check=False).stderr
+    assert re.search(r"^node-3 +\S+ +stopped$", cluster.buoy("status").stdout, re.M)
+    assert cluster.buoy("node start", "node-3").stdout == "node-3 starts.\n"
+    until(ready, within=60, what="node-3 Ready again")
+    assert "node-3 is not stopped" in cluster.buoy("node start", "node-3", check=False).stderr
+    assert "no node 'node-9'" in cluster.buoy("node start", "node-9", check=False).stderr
+
+
+def test_a_node_cut_off_and_healed(cluster: LocalCluster) -> None:
+    """A pulled cable: the node runs on, the LAN does not reach it."""
+
+    def answers() -> bool:
+        script = "exec 3<>/dev/tcp/192.168.1.81/10250"
+        outcome = cluster.buoy("outside", "--", "timeout", "2", "bash", "-c", script, check=False)
+        return outcome.returncode == 0
+
+    until(answers, what="node-2 answers")
+    assert cluster.buoy("node cut", "node-2").stdout == "node-2 is cut off the LAN.\n"
+    try:
+        assert "node-2  192.168.1.81  cut off\n" in cluster.buoy("node list").stdout
+        assert not answers()
+        assert cluster.on_node("node-2", "hostname").stdout == "node-2\n"
+    finally:
+        cluster.buoy("node heal", "node-2")
+    until(answers, what="node-2 answers again")

@@ -15,10 +15,11 @@ from ..client import ConnectionFailed
 def reported() -> Iterator[None]:
     """An expected failure inside becomes one clear line; a mistake of the program keeps its traceback."""
     from ..cluster.config import ConfigError
+    from ..cluster.faults import FaultError
     from ..cluster.images import ImageError
     from ..cluster.lifecycle import ClusterError
 
     try:
         yield
-    except (ClusterError, ConfigError, ConnectionFailed, ImageError, StatusError) as error:
+    except (ClusterError, ConfigError, ConnectionFailed, FaultError, ImageError, StatusError) as error:
         raise click.ClickException(str(error)) from error

@@ -13,7 +13,7 @@ from .main import name_option
 
 @click.group()
 def command() -> None:
-    """Nodes: list them, or type on one."""
+    """Nodes: list them, type on one, let one fail and come back."""
 
 
 @command.command("list")
@@ -21,12 +21,11 @@ def command() -> None:
 def list_nodes(name: str) -> None:
     """The nodes and their addresses."""
     with reported():
-        from ..cluster import lifecycle, processes
+        from ..cluster import faults, lifecycle
 
         running = lifecycle.find(name)
         for node in running.config.node_names:
-            state = "running" if processes.machine(running, node) else "stopped"
-            click.echo(f"{node}  {running.config.node_address(node)}  {state}")
+            click.echo(f"{node}  {running.config.node_address(node)}  {faults.state(running, node)}")
 
 
 @command.command("exec", context_settings={"ignore_unknown_options": True})
@@ -44,6 +43,54 @@ def execute(name: str, node: str, arguments: tuple[str, ...]) -> None:
 def shell(name: str, node: str) -> None:
     """A shell on a node."""
     enter(name, node, ("--mount", "--uts", "--ipc", "--net", "--pid"), ("/bin/bash", "--norc"))
+
+
+@command.command("stop")
+@name_option
+@click.argument("node")
+def stop(name: str, node: str) -> None:
+    """End a node as a power cut would; it stays off until it is started."""
+    with reported():
+        from ..cluster import faults, lifecycle
+
+        faults.stop(lifecycle.find(name), node)
+    click.echo(f"{node} is stopped.")
+
+
+@command.command("start")
+@name_option
+@click.argument("node")
+def start(name: str, node: str) -> None:
+    """Switch a stopped node on again."""
+    with reported():
+        from ..cluster import faults, lifecycle
+
+        faults.start(lifecycle.find(name), node)
+    click.echo(f"{node} starts.")
+
+
+@command.command("cut")
+@name_option
+@click.argument("node")
+def cut(name: str, node: str) -> None:
+    """Pull a node's cable: it runs on, cut off from the LAN."""
+    with reported():
+        from ..cluster import faults, lifecycle
+
+        faults.cut(lifecycle.find(name), node)
+    click.echo(f"{node} is cut off the LAN.")
+
+
+@command.command("heal")
+@name_option
+@click.argument("node")
+def heal(name: str, node: str) -> None:
+    """Plug a node's cable in again."""
+    with reported():
+        from ..cluster import faults, lifecycle
+
+        faults.heal(lifecycle.find(name), node)
+    click.echo(f"{node} is on the LAN.")
 
 
 def enter(name: str, machine: str, namespaces: tuple[str, ...], arguments: tuple[str, ...]) -> NoReturn:

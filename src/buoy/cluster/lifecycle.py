@@ -18,7 +18,7 @@ from ..api import meta
 from ..api.meta import Object
 from ..api.resource import NODES
 from ..client import Client, Informer
-from . import images, kubeconfig, node, pki, preflight, processes, state, warm, world
+from . import faults, images, kubeconfig, node, pki, preflight, processes, state, warm, world
 from .config import API_PORT, ClusterConfig
 from .state import Running, StateFolder
 
@@ -99,6 +99,7 @@ def _start(
                 warm.import_components()  # while the other core links files
                 list(linked)
         else:
+            faults.forget(folder, config.node_names)
             warm.import_components()
             if before.api_port != port:
                 pki.set_api_port(folder, port)

@@ -51,6 +51,10 @@ class StateFolder:
     def logs(self) -> Path:
         return self.path / "logs"
 
+    def stopped(self, node: str) -> Path:
+        """The file that is there while the node is to be off."""
+        return self.node(node) / "stopped"
+
     @property
     def cgroup(self) -> str:
         """The cgroup of all its Pods: clusters of one name in different state folders have different ones."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import json
 import logging
+import math
 import os
 import select
 import signal
@@ -33,10 +34,14 @@ STEADY = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process to keep running. *start* makes it and returns its number."""
+    """A process to keep running. *start* makes it and returns its number.
+
+    While *wanted* says no, it is not started again; SIGHUP has the supervisor ask anew.
+    """
 
     name: str
     start: Callable[[], int]
+    wanted: Callable[[], bool] = lambda: True
 
 
 @dataclass(slots=True)
@@ -126,7 +131,12 @@ class Supervisor:
             nonlocal stopping
             stopping = True
 
+        def look_again(number: int, frame: object) -> None:
+            for state in self._states.values():
+                state.due = 0.0
+
         signal.signal(signal.SIGTERM, stop)
+        signal.signal(signal.SIGHUP, look_again)
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
         signal.set_wakeup_fd(signalled.fileno(), warn_on_full_buffer=False)
         gc.collect()
@@ -144,13 +154,18 @@ class Supervisor:
     def _start_due(self) -> None:
         now = time.monotonic()
         for state in self._states.values():
-            if not state.pid and state.due <= now:
+            if state.pid or state.due > now:
+                continue
+            if not state.process.wanted():
+                state.due = math.inf
+            else:
                 state.pid = state.process.start()
                 state.started = now
 
     def _seconds_until_due(self) -> float | None:
         due = [state.due for state in self._states.values() if not state.pid]
-        return max(0.0, min(due) - time.monotonic()) if due else None
+        soonest = min(due, default=math.inf)
+        return None if soonest == math.inf else max(0.0, soonest - time.monotonic())
 
     def _reap(self) -> None:
         while True:
@@ -174,7 +189,10 @@ class Supervisor:
         state.due = now + delay
         state.restarts += 1
         state.last_exit = describe_exit(status)
-        log.warning("%s %s; restarting it in %.1f s", state.process.name, state.last_exit, delay)
+        if state.process.wanted():
+            log.warning("%s %s; restarting it in %.1f s", state.process.name, state.last_exit, delay)
+        else:
+            log.info("%s is stopped", state.process.name)
         self._write_record()
 
     def _write_record(self) -> None:

@@ -13,7 +13,7 @@ from functools import partial
 
 from .. import apiserver, controllers, scheduler
 from ..network import lan
-from . import linux, node, uplink
+from . import faults, linux, node, uplink
 from .config import API_PORT, ClusterConfig
 from .process import run_component, set_up_logging
 from .state import StateFolder
@@ -66,7 +66,10 @@ def _main(config: ClusterConfig, folder: StateFolder, api_socket: socket.socket)
         component("apiserver", partial(_apiserver, config, folder, (api_socket, lan_socket))),
         component("controllers", partial(_controllers, config, folder)),
         component("scheduler", partial(_scheduler, folder)),
-        *(Process(name, partial(node.start, config, folder, name)) for name in config.node_names),
+        *(
+            Process(name, partial(node.start, config, folder, name), faults.is_wanted(folder, name))
+            for name in config.node_names
+        ),
         *(
             [component("uplink", partial(uplink.connect, host_network, world_network))]
             if config.uplink
