@@ -22,15 +22,30 @@ def command() -> None:
 @click.argument("archive", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE")
 def load(name: str, only: str, archive: Path) -> None:
     """Load an image archive (OCI layout, or docker save) into the nodes."""
-    with archive.open("rb") as content:
-        for node, command_line in _ctr(name, only):
-            content.seek(0)
-            result = subprocess.run(
-                [*command_line, "import", "-"], stdin=content, capture_output=True, text=True, check=False
-            )
-            if result.returncode:
-                raise click.ClickException(f"{node}: {result.stderr.strip() or result.stdout.strip()}")
-            click.echo(f"{node}: loaded {archive}")
+    content = archive.read_bytes()
+    for node, command_line in _ctr(name, only):
+        _import(node, command_line, content)
+        click.echo(f"{node}: loaded {archive}")
+
+
+@command.command()
+@name_option
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write an archive instead."
+)
+def build(name: str, output: Path | None) -> None:
+    """Make an image of Buoy itself, and load it into the nodes: what the manifests in deploy/ run."""
+    with reported():
+        from ..cluster import images, own_image
+
+        archive = images.archive([own_image.image()])
+    if output is not None:
+        output.write_bytes(archive)
+        click.echo(f"wrote {own_image.NAME} to {output}")
+        return
+    for node, command_line in _ctr(name, ""):
+        _import(node, command_line, archive)
+        click.echo(f"{node}: loaded {own_image.NAME}")
 
 
 @command.command("list")
@@ -45,6 +60,13 @@ def list_images(name: str, only: str) -> None:
         for image in result.stdout.split():
             if "@sha256:" not in image and not image.startswith("sha256:"):
                 click.echo(f"{node}  {image}")
+
+
+def _import(node: str, command_line: list[str], archive: bytes) -> None:
+    result = subprocess.run([*command_line, "import", "-"], input=archive, capture_output=True, check=False)
+    if result.returncode:
+        message = (result.stderr.strip() or result.stdout.strip()).decode(errors="replace")
+        raise click.ClickException(f"{node}: {message}")
 
 
 def _ctr(name: str, only: str) -> list[tuple[str, list[str]]]:

@@ -12,7 +12,7 @@ import click
 
 from .. import KUBERNETES_VERSION, __version__
 
-_COMMANDS = ("up", "down", "status", "node", "outside", "image", "logs", "kill", "kubectl")
+_COMMANDS = ("up", "down", "status", "node", "outside", "image", "logs", "kill", "kubectl", "run")
 
 
 class _Group(click.Group):

