@@ -21,7 +21,7 @@ def test_status(cluster: LocalCluster) -> None:
     assert re.search(r"^API server +https://127\.0\.0\.1:\d+ ", shown, re.M)
     for component in ("apiserver", "controllers", "scheduler"):
         assert re.search(rf"^{component} +\d+ ", shown, re.M)
-    for component in ("containerd", "kubelet", "proxy"):
+    for component in ("containerd", "kubelet", "proxy", "dns"):
         assert len(re.findall(rf"^{component} +node-\d +\d+ ", shown, re.M)) == 3
     assert re.search(r"Memory of all processes, Pods included: \d+ MiB \(PSS\)", shown)
 

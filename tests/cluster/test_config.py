@@ -16,7 +16,7 @@ def test_addresses_follow_from_the_lan() -> None:
         "192.168.1.82",
     ]
     assert config.kubernetes_service == "10.96.0.1"
-    assert config.cluster_dns == "10.96.0.10"
+    assert config.cluster_dns == ("10.96.0.10",)
 
 
 def test_a_small_lan_is_filled_from_its_first_address() -> None:

@@ -107,9 +107,9 @@ class ClusterConfig:
         return str(ipaddress.IPv4Network(self.service_cidr)[1])
 
     @property
-    def cluster_dns(self) -> str:
-        """The tenth address of the Service range, where cluster DNS answers."""
-        return str(ipaddress.IPv4Network(self.service_cidr)[10])
+    def cluster_dns(self) -> tuple[str, ...]:
+        """The tenth address of each Service range, where cluster DNS answers."""
+        return (str(ipaddress.IPv4Network(self.service_cidr)[10]),)
 
 
 def _network(option: str, text: str) -> ipaddress.IPv4Network:

@@ -17,8 +17,21 @@ from pathlib import Path
 from ..api import meta
 from ..api.meta import Object
 from ..api.resource import NODES
+from ..api.status import StatusError
 from ..client import Client, Informer
-from . import faults, images, kubeconfig, node, pki, preflight, processes, state, warm, world
+from . import (
+    cluster_dns,
+    faults,
+    images,
+    kubeconfig,
+    node,
+    pki,
+    preflight,
+    processes,
+    state,
+    warm,
+    world,
+)
 from .config import API_PORT, ClusterConfig
 from .state import Running, StateFolder
 
@@ -149,6 +162,8 @@ async def _until_ready(folder: StateFolder, running: Running, report: Callable[[
                             f"not within {READY_TIMEOUT:.0f} s: {step}; {_hint(folder, nodes)}"
                         )
                     report(step)
+                    if done is synced:
+                        await _reserve_dns(client, running.config, report)
             finally:
                 tasks = (follow, death, waiting, synced)
                 for task in tasks:
@@ -157,6 +172,13 @@ async def _until_ready(folder: StateFolder, running: Running, report: Callable[[
     finally:
         loop.remove_reader(watcher)
         os.close(watcher)
+
+
+async def _reserve_dns(client: Client, config: ClusterConfig, report: Callable[[str], None]) -> None:
+    try:
+        await cluster_dns.reserve(client, config.cluster_dns)
+    except StatusError as refusal:
+        report(f"Cluster DNS works, but the Service that shows it could not be made: {refusal}")
 
 
 async def _nodes_ready(nodes: Informer, changed: asyncio.Event, names: set[str]) -> None:

@@ -10,9 +10,9 @@ import shutil
 from pathlib import Path
 from typing import NoReturn
 
-from .. import kubelet, network, proxy
+from .. import dns, kubelet, network, proxy
 from ..network import lan
-from . import containerd, linux, uplink
+from . import cluster_dns, containerd, linux, uplink
 from .config import ClusterConfig
 from .images import PAUSE
 from .process import run_component, set_up_logging
@@ -69,6 +69,7 @@ def _main(config: ClusterConfig, folder: StateFolder, node: str, plugged: int) -
     os.close(plugged)
     address = config.node_address(node)
     in_child(lambda: lan.configure(address, config.network.prefixlen, config.gateway))
+    in_child(lambda: cluster_dns.install(config.cluster_dns))
     processes = [
         Process("containerd", lambda: spawn("containerd", _containerd, HERE / "log/containerd.log")),
         Process(
@@ -76,6 +77,7 @@ def _main(config: ClusterConfig, folder: StateFolder, node: str, plugged: int) -
             lambda: spawn("kubelet", lambda: _kubelet(config, folder, node), HERE / "log/kubelet.log"),
         ),
         Process("proxy", lambda: spawn("proxy", lambda: _proxy(config, node), HERE / "log/proxy.log")),
+        Process("dns", lambda: spawn("dns", lambda: _dns(config, node), HERE / "log/dns.log")),
     ]
     Supervisor(processes, HERE / "restarts.json").run()
 
@@ -101,6 +103,7 @@ def prepare(config: ClusterConfig, folder: StateFolder, node: str) -> None:
         (folder.pki / "ca.crt", "ca.crt"),
         (folder.component_kubeconfig(node), "kubelet.kubeconfig"),
         (folder.component_kubeconfig("proxy"), "proxy.kubeconfig"),
+        (folder.component_kubeconfig("dns"), "dns.kubeconfig"),
         (folder.pki / f"{node}.kubelet.crt", "kubelet.crt"),
         (folder.pki / f"{node}.kubelet.key", "kubelet.key"),
     ):
@@ -156,7 +159,7 @@ def _kubelet(config: ClusterConfig, folder: StateFolder, node: str) -> None:
         node_name=node,
         node_ips=(config.node_address(node),),
         runtime_endpoint=_CONTAINERD_SOCKET,
-        cluster_dns=(config.cluster_dns,),
+        cluster_dns=config.cluster_dns,
         resolv_conf=str(HERE / "resolv.conf"),
         tls_cert=str(HERE / "pki/kubelet.crt"),
         tls_key=str(HERE / "pki/kubelet.key"),
@@ -181,6 +184,17 @@ def _proxy(config: ClusterConfig, node: str) -> None:
         cluster_cidrs=(config.pod_cidr,),
     )
     run_component(lambda: proxy.run(options))
+
+
+def _dns(config: ClusterConfig, node: str) -> None:
+    options = dns.Options(
+        kubeconfig=str(HERE / "pki/dns.kubeconfig"),
+        node_name=node,
+        listen=config.cluster_dns,
+        resolv_conf=str(HERE / "resolv.conf"),
+        http_bind=str(dns.Address(config.cluster_dns[0], cluster_dns.METRICS_PORT)),
+    )
+    run_component(lambda: dns.run(options))
 
 
 def outside(config: ClusterConfig, folder: StateFolder) -> int:

@@ -82,6 +82,7 @@ def create(config: ClusterConfig, folder: StateFolder, api_port: int) -> None:
         ("controllers", "system:kube-controller-manager", ""),
         ("scheduler", "system:kube-scheduler", ""),
         ("proxy", "system:kube-proxy", ""),
+        ("dns", "system:kube-dns", ""),
     ]
     identities += [(node, f"system:node:{node}", "system:nodes") for node in config.node_names]
     for name, user, group in identities:

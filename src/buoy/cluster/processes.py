@@ -9,7 +9,7 @@ from pathlib import Path
 from .state import Running, process_stat
 
 CONTROL_PLANE = ("apiserver", "controllers", "scheduler")
-NODE = ("containerd", "kubelet", "proxy")
+NODE = ("containerd", "kubelet", "proxy", "dns")
 
 
 @dataclass(frozen=True, slots=True)

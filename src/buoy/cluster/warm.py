@@ -17,6 +17,7 @@ _MODULES = (
     "buoy.controllers.process",
     "buoy.scheduler.process",
     "buoy.kubelet.agent",
+    "buoy.dns.process",
     "buoy.proxy.process",
     "buoy.proxy.iptables",
     "buoy.network.agent",

@@ -1,7 +1,7 @@
 """Cluster DNS of one node: Services and EndpointSlices become a zone; all other names are asked upstream.
 
 `records` and `zone` decide what the cluster's names mean, purely; `resolver` turns a question into an answer;
-`upstream`, `cache` and `forward` ask others; `server` moves the packets; `run` ties them to the API.
+`upstream`, `cache` and `forward` ask others; `server` moves the packets; `process` ties them to the API.
 
 Source: the Kubernetes DNS-Based Service Discovery specification, version 1.1.0.
 """
@@ -51,9 +51,9 @@ class Options:
 
 async def run(options: Options) -> None:
     """Serve for ever. Raises OSError if an address is taken."""
-    from .run import run as run_server
+    from .process import run as run_server
 
     await run_server(options)
 
 
-__all__ = ["Options", "run"]
+__all__ = ["Address", "Options", "run"]
