@@ -20,7 +20,9 @@ Selectors = tuple[Selector, ...]
 """Alternatives: one of them has to match."""
 
 Source = Literal["IPAddressPool", "ConfigMap", "Eip"]
-"""The form that a pool was written in."""
+"""The form that a pool was written in. Those of an Eip are for Services that ask for OpenELB, no others are."""
+
+Protocol = Literal["", "layer2", "bgp"]
 
 
 def selects(selectors: Selectors, labels: Mapping[str, str]) -> bool:
@@ -49,7 +51,8 @@ class Pool:
     They are given out in the order of *ipv4* and *ipv6*, which is that of the configuration. A pool is
     *pinned* if it is for some Services only: those of *namespaces* or of namespaces that
     *namespace_selectors* match, and that *service_selectors* match; of the pinned pools that fit a Service,
-    the one of the lowest *priority* comes first, 0 last.
+    the one of the lowest *priority* comes first, 0 last. Of a *closed* pool nothing more is given. *protocol*
+    is how it is announced, empty if its form leaves that to the advertisements.
     """
 
     name: str
@@ -63,6 +66,8 @@ class Pool:
     namespaces: frozenset[str] = frozenset()
     namespace_selectors: Selectors = ()
     service_selectors: Selectors = ()
+    closed: bool = False
+    protocol: Protocol = ""
 
     def ranges(self, version: int) -> tuple[Range, ...]:
         """Those of IP version 4 or 6."""
@@ -108,8 +113,8 @@ class Layer2Advertisement:
 class BgpAdvertisement:
     """Nodes announce the addresses of *pools* to BGP peers.
 
-    No *peers*: all of them. *communities* are ``a:b`` or ``large:a:b:c``, aliases resolved, sorted.
-    *local_pref* is for peers of the same AS.
+    *peers* are the names of all that get it. *communities* are ``a:b`` or ``large:a:b:c``, aliases resolved,
+    sorted. *local_pref* is for peers of the same AS, 0 for none.
     """
 
     name: str
