@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from programmed import Programmed, settings_of
+from programmed import BACKENDS, Programmed, settings_of
 
 from buoy.proxy.backend import Backend
 from buoy.proxy.model import Family
 from topology import Node
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    """The name of each backend in turn."""
+    return str(request.param)
 
 
 @pytest.fixture

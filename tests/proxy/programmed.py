@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from buoy.proxy import conntrack
 from buoy.proxy.backend import Backend
+from buoy.proxy.iptables import IptablesBackend
 from buoy.proxy.model import Change, Family, PortName, PortRules, Ruleset, Settings
 from topology import Node, World
+
+BACKENDS: dict[str, Callable[[Family], Backend]] = {"iptables": IptablesBackend}
+"""Every rule backend, by the name of its mode. The tests of what all must do run for each."""
 
 POD_CIDRS = {Family.of(cidr): cidr for cidr in World.pod_cidrs}
 
