@@ -9,7 +9,19 @@ from programmed import BACKENDS, Programmed, settings_of
 
 from buoy.proxy.backend import Backend
 from buoy.proxy.model import Family
-from topology import Node
+from topology import Answering, Node, World
+
+
+@pytest.fixture
+def world():
+    with World() as world:
+        yield world
+
+
+@pytest.fixture
+def servers():
+    with Answering() as servers:
+        yield servers
 
 
 @pytest.fixture(params=BACKENDS)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from buoy.proxy import conntrack
 from buoy.proxy.backend import Backend
 from buoy.proxy.iptables import IptablesBackend
-from buoy.proxy.model import Change, Family, PortName, PortRules, Ruleset, Settings
-from topology import Node, World
+from buoy.proxy.model import Change, Destination, Family, PortName, PortRules, Ruleset, Settings
+from topology import Answering, Host, Node, World
 
 BACKENDS: dict[str, Callable[[Family], Backend]] = {"iptables": IptablesBackend}
 """Every rule backend, by the name of its mode. The tests of what all must do run for each."""
+
+WEB = PortName("default/web", "http", "TCP")
 
 POD_CIDRS = {Family.of(cidr): cidr for cidr in World.pod_cidrs}
 
@@ -28,6 +30,28 @@ def settings_of(node: Node, family: Family, **changes: object) -> Settings:
             **changes,
         }
     )
+
+
+def rules(*destinations: Destination, name: PortName = WEB, **changes: object) -> PortRules:
+    """A Service port at 10.96.0.10:80 whose endpoints are *destinations*."""
+    found = tuple(sorted(destinations))
+    serving = found if name.protocol == "UDP" else ()
+    base = PortRules(name, "10.96.0.10", 80, cluster=found, usable=bool(found), serving=serving)
+    return replace(base, **changes)
+
+
+def pods(node: Node, servers: Answering, count: int, protocol: str = "TCP") -> list[Host]:
+    """New Pods that answer on port 8080 with their names."""
+    found = []
+    for number in range(1, count + 1):
+        pod = node.add_pod(f"pod-{number}")
+        servers.listen(pod, pod.name, 8080, protocol=protocol)
+        found.append(pod)
+    return found
+
+
+def to(pod: Host) -> Destination:
+    return Destination(pod.address, 8080)
 
 
 @dataclass
