@@ -174,3 +174,49 @@ async def test_the_kubernetes_service(server: Running) -> None:
     found = (await server.get(path)).json
     assert found["endpoints"] == [{"addresses": ["192.168.1.10"], "conditions": {"ready": True}}]
     assert found["metadata"]["labels"] == {"kubernetes.io/service-name": "kubernetes"}
+
+
+async def test_warnings(server: Running, namespace: str) -> None:
+    path = f"/api/v1/namespaces/{namespace}/services"
+
+    async def told(name: str, **spec: Any) -> list[str]:
+        answer = await server.post(path, service(name, **spec))
+        assert answer.status == 201, answer.message
+        texts = answer.headers.getall("Warning", [])
+        return [text.removeprefix("299 - ").replace('\\"', "'").strip('"') for text in texts]
+
+    deprecated = "spec.externalIPs is deprecated and may no longer be implemented in some clusters"
+    assert await told("plain") == []
+    assert await told("external", externalIPs=["192.168.1.80"]) == [deprecated]
+    assert await told("six", externalIPs=["fd00::0:1"]) == [
+        "spec.externalIPs[0]: IPv6 address 'fd00::0:1' should be in RFC 5952 canonical format ('fd00::1')",
+        deprecated,
+    ]
+    assert await told(
+        "headless", clusterIP="None", externalIPs=["192.168.1.80"], sessionAffinity="ClientIP"
+    ) == [
+        "spec.externalIPs is ignored for headless services",
+        "spec.SessionAffinity is ignored for headless services",
+    ]
+    assert await told("name", type="ExternalName", externalName="a.b", externalIPs=["192.168.1.80"]) == [
+        "spec.externalIPs is ignored when spec.type is 'ExternalName'"
+    ]
+    assert await told("close", trafficDistribution="PreferClose") == [
+        "spec.trafficDistribution: 'PreferClose' is deprecated; use 'PreferSameZone'"
+    ]
+    changed = await server.patch(f"{path}/plain", {"spec": {"externalIPs": ["192.168.1.81"]}})
+    assert changed.headers.getall("Warning") == [f'299 - "{deprecated}"']
+
+
+async def test_every_answer_about_endpoints_tells_that_they_are_deprecated(
+    server: Running, namespace: str
+) -> None:
+    path = f"/api/v1/namespaces/{namespace}/endpoints"
+    told = '299 - "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"'
+    for answer in (
+        await server.get(f"{path}/e"),
+        await server.post(path, {"metadata": {"name": "e"}}),
+        await server.get(path),
+        await server.delete(f"{path}/e"),
+    ):
+        assert answer.headers.getall("Warning") == [told]

@@ -246,6 +246,7 @@ ENDPOINTS_KIND = Kind(
     singular="endpoints",
     short_names=("ep",),
     columns=(NAME_COLUMN, Column("Endpoints", _subsets), AGE_COLUMN),
+    deprecated="v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
     default=default_endpoints,
     validate=validating(formats.dns_subdomain, _validate_endpoints),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -51,6 +51,11 @@ def no_errors(new: Object, old: Object | None) -> Sequence[FieldError]:
     return ()
 
 
+def no_warnings(obj: Object) -> Iterable[str]:
+    """Nothing that a user ought to know."""
+    return ()
+
+
 def keep(new: Object, old: Object | None) -> None:
     """Take what the user sends as it is."""
 
@@ -62,9 +67,11 @@ class Kind:
     *model* is the lightkube-models dataclass that gives shape, documentation and merge keys.
     *default* fills unset fields in place. *prepare(new, old)* enforces, in place and before validation, what
     a user may not set (status on create, immutable bookkeeping); old is None on create. *validate(new, old)*
-    returns the faults of a defaulted object. *has_status* gives it the ``status`` subresource;
-    *has_generation* makes ``metadata.generation`` count changes of anything but metadata and status. *view*
-    says that the objects are another resource's; the functions here then see the converted ones.
+    returns the faults of a defaulted object. *warn* tells the user what is odd about one that is accepted;
+    *deprecated* is told with every answer about such objects but a watch. *has_status* gives the kind the
+    ``status`` subresource; *has_generation* makes ``metadata.generation`` count changes of anything but
+    metadata and status. *view* says that the objects are another resource's; the functions here then see the
+    converted ones.
     """
 
     resource: Resource
@@ -80,6 +87,8 @@ class Kind:
     default: Callable[[Object], None] = no_defaults
     prepare: Callable[[Object, Object | None], None] = keep
     validate: Callable[[Object, Object | None], Sequence[FieldError]] = no_errors
+    warn: Callable[[Object], Iterable[str]] = no_warnings
+    deprecated: str = ""
     validate_status: Callable[[Object, Object], Sequence[FieldError]] | None = None
     selectable_fields: Mapping[str, Callable[[Object], str]] = field(default_factory=dict)
 

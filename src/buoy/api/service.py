@@ -17,13 +17,12 @@ from .metadata import IMMUTABLE, faults, validate_labels, validating
 from .models import core_v1
 from .resource import SERVICES
 from .selectors import from_labels
+from .service_warnings import TOPOLOGY_HINTS_ANNOTATION, TOPOLOGY_MODE_ANNOTATION, service_warnings
 from .status import FieldError, duplicate, forbidden_field, invalid, not_supported, required
 
 AFFINITY_TIMEOUT = 10800
 HEADLESS = "None"
 SOURCE_RANGES_ANNOTATION = "service.beta.kubernetes.io/load-balancer-source-ranges"
-TOPOLOGY_MODE_ANNOTATION = "service.kubernetes.io/topology-mode"
-TOPOLOGY_HINTS_ANNOTATION = "service.kubernetes.io/topology-aware-hints"
 
 _WITH_CLUSTER_IP = ("ClusterIP", "NodePort", "LoadBalancer")
 _WITH_NODE_PORT = ("NodePort", "LoadBalancer")
@@ -628,6 +627,7 @@ SERVICE = Kind(
     default=default,
     prepare=prepare,
     validate=validating(formats.dns_label, _validate),
+    warn=service_warnings,
     validate_status=_validate_status,
     selectable_fields={
         "spec.clusterIP": lambda service: str((service.get("spec") or {}).get("clusterIP") or ""),

@@ -212,6 +212,7 @@ class Registry:
             )
             if errors:
                 raise invalid_object(resource.group, resource.kind, name, errors)
+            write.warnings.extend(kind.warn(obj))
             key = served.key(metadata.get("namespace", ""), name)
             value = encode(self._stored(served, obj))
             if write.dry_run:
@@ -331,6 +332,8 @@ class Registry:
                 errors = ()
             if errors:
                 raise invalid_object(resource.group, resource.kind, name, list(errors))  # type: ignore[arg-type]
+            if not write.subresource:
+                write.warnings.extend(kind.warn(new))
             if kind.has_generation and write.subresource in ("", "scale") and _spec_changed(new, old):
                 metadata["generation"] = old_metadata.get("generation", 0) + 1
             metadata.pop("resourceVersion", None)

@@ -22,7 +22,7 @@ from buoy.api.status import StatusError, bad_request, expired, invalid, invalid_
 from buoy.store import Record
 
 from . import negotiation, patch
-from .answers import JSON, Answer, Streamed, warning_header
+from .answers import JSON, Answer, Streamed, error_answer, warning_header
 from .encoding import to_json
 from .negotiation import Accepted
 from .registry import DeleteOptions, Registry, User, Write, too_large
@@ -106,6 +106,21 @@ class Rest:
         return self._served.get((info.group, info.version, info.resource))
 
     async def handle(self, request: web.BaseRequest, info: RequestInfo, user: User, served: Served) -> Result:
+        """Answer a request. Raises StatusError."""
+        deprecated = served.kind.deprecated
+        if not deprecated:
+            return await self._handle(request, info, user, served)
+        try:
+            result = await self._handle(request, info, user, served)
+        except StatusError as error:
+            result = error_answer(error)
+        if isinstance(result, Answer):
+            result.headers += (warning_header(deprecated),)
+        return result
+
+    async def _handle(
+        self, request: web.BaseRequest, info: RequestInfo, user: User, served: Served
+    ) -> Result:
         if info.namespace and not served.resource.namespaced and info.resource != "namespaces":
             raise generic_not_found()
         call = Call(request, info, user, served)
@@ -675,7 +690,7 @@ def delete_options(given: Object, info: RequestInfo, write: Write) -> DeleteOpti
 
 def finish(body: bytes, accepted: Accepted, status: int = 200, warnings: Iterable[str] = ()) -> Answer:
     """An answer of JSON bytes in the media type that was accepted."""
-    headers = tuple(warning_header(text) for text in warnings)
+    headers = tuple(warning_header(text) for text in dict.fromkeys(warnings))  # a retried write warns again
     if accepted.media == "yaml":
         return Answer(negotiation.to_yaml(msgspec.json.decode(body)), status, "application/yaml", headers)
     return Answer(body, status, JSON, headers)
