@@ -31,7 +31,7 @@ PAUSE = "localhost/buoy/pause:1"
 STAND_IN_LABEL = "io.buoy.stand-in"
 """On a stand-in image: the name of the image that it stands in for."""
 
-_FORMAT = "2"  # part of the cache key: raise it when what is written below changes
+_FORMAT = "4"  # part of the cache key: raise it when what is written below changes
 
 _WELCOME = b"""<!DOCTYPE html>
 <html>
@@ -180,7 +180,7 @@ def stand_in_images() -> tuple[Image, ...]:
 def _program(name: str) -> Path:
     path = shutil.which(name, path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
     if path is None:
-        package = {"busybox": "busybox-static", "python3": "python3"}.get(name, name)
+        package = {"busybox": "busybox-static", "printenv": "coreutils"}.get(name, name)
         raise ImageError(f"{name} is needed to make images and is not installed; apt-get install {package}")
     return Path(path).resolve()
 
@@ -201,8 +201,9 @@ def base_layer() -> bytes:
     """A small system: busybox, curl, the C library and its name services."""
     busybox = _program("busybox")
     applets = subprocess.run([busybox, "--list"], capture_output=True, text=True, check=True).stdout.split()
-    curl = _program("curl")
-    copies = {"usr/bin/busybox": busybox, "usr/bin/curl": curl, **libraries([curl])}
+    curl, printenv = _program("curl"), _program("printenv")  # Debian's busybox has no printenv
+    copies = {"usr/bin/busybox": busybox, "usr/bin/curl": curl, "usr/bin/printenv": printenv}
+    copies |= libraries([curl, printenv])
     # glibc loads its name service at run time; ldd does not show it.
     for plugin in ("libnss_dns.so.2", "libnss_files.so.2", "libresolv.so.2"):
         for folder in Path("/usr/lib").glob("*-linux-gnu"):
@@ -211,7 +212,7 @@ def base_layer() -> bytes:
     certificates = Path("/etc/ssl/certs/ca-certificates.crt")
     if certificates.exists():
         copies["etc/ssl/certs/ca-certificates.crt"] = certificates
-    links = {f"usr/bin/{applet}": "busybox" for applet in applets if applet not in ("busybox", "curl")}
+    links = {f"usr/bin/{applet}": "busybox" for applet in applets if f"usr/bin/{applet}" not in copies}
     links |= {name: f"usr/{name}" for name in ("bin", "sbin", "lib", "lib64")}
     directories = [
         "usr",
