@@ -103,7 +103,8 @@ def enter(name: str, machine: str, namespaces: tuple[str, ...], arguments: tuple
         if pid is None:
             known = ", ".join(running.config.node_names)
             raise click.ClickException(f"no machine {machine!r} is running; the nodes are: {known}")
-    os.chdir("/")
     os.environ["PS1"] = rf"[\u@{machine} \W]\$ "
-    arguments_of_nsenter = ["nsenter", "--target", str(pid), *namespaces, "--", *arguments]
+    home = os.path.expanduser("~")
+    place = f"--wdns={home if os.path.isdir(home) else '/'}"
+    arguments_of_nsenter = ["nsenter", "--target", str(pid), *namespaces, place, "--", *arguments]
     os.execvp("nsenter", arguments_of_nsenter)  # noqa: S606
