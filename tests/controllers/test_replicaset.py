@@ -7,8 +7,8 @@ from buoy.api.selectors import from_labels
 from buoy.api.status import StatusError
 from buoy.controllers import ownership
 from buoy.controllers.expectations import TIMEOUT, Expectations
+from buoy.controllers.podcontrol import slow_start
 from buoy.controllers.replicaset import plan as planning
-from buoy.controllers.replicaset.controller import slow_start
 from buoy.controllers.replicaset.ranking import deletion_cost, to_delete
 
 from .objects import NOW, ago, metadata, pod, template

@@ -39,12 +39,17 @@ def claim(owner: Object, candidates: Iterable[Object], selector: Selector) -> Cl
 
 
 async def settle(
-    client: Client, owner_resource: Resource, owner: Object, resource: Resource, found: Claim
+    client: Client,
+    owner_resource: Resource,
+    owner: Object,
+    resource: Resource,
+    found: Claim,
+    finalizer: str = "",
 ) -> list[Object]:
     """Carry out *found*; the objects that *owner* then controls.
 
-    An owner that is gone or going adopts nothing: that is asked of the server, not of a cache. Raises
-    StatusError.
+    An owner that is gone or going adopts nothing: that is asked of the server, not of a cache. What is
+    adopted gets the *finalizer*, what is released loses it. Raises StatusError.
     """
     result = list(found.owned)
     if found.adopt:
@@ -54,16 +59,26 @@ async def settle(
         if not meta.is_terminating(fresh):
             for obj in found.adopt:
                 references = obj["metadata"].get("ownerReferences") or []
-                adopted = await _patch(client, resource, obj, [*references, meta.owner_reference(owner)])
+                finalizers = [*_other_finalizers(obj, finalizer), finalizer] if finalizer else None
+                adopted = await _patch(
+                    client, resource, obj, [*references, meta.owner_reference(owner)], finalizers
+                )
                 if adopted is not None:
                     result.append(adopted)
     for obj in found.release:
         references = obj["metadata"].get("ownerReferences") or []
-        await _patch(client, resource, obj, [each for each in references if each["uid"] != meta.uid(owner)])
+        others = [each for each in references if each["uid"] != meta.uid(owner)]
+        await _patch(client, resource, obj, others, _other_finalizers(obj, finalizer) if finalizer else None)
     return result
 
 
-async def _patch(client: Client, resource: Resource, obj: Object, references: list[Object]) -> Object | None:
+def _other_finalizers(obj: Object, finalizer: str) -> list[str]:
+    return [each for each in obj["metadata"].get("finalizers") or () if each != finalizer]
+
+
+async def _patch(
+    client: Client, resource: Resource, obj: Object, references: list[Object], finalizers: list[str] | None
+) -> Object | None:
     """None if the object is gone. The version makes sure that nobody else has claimed it meanwhile."""
     metadata = obj["metadata"]
     patch: Object = {
@@ -73,6 +88,8 @@ async def _patch(client: Client, resource: Resource, obj: Object, references: li
             "ownerReferences": references,
         }
     }
+    if finalizers is not None:
+        patch["metadata"]["finalizers"] = finalizers
     try:
         return await client.patch(resource, meta.name(obj), meta.namespace(obj), patch)
     except StatusError as error:
