@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 from buoy.api import meta, pods
@@ -20,7 +21,10 @@ _addresses = itertools.count(1)
 
 
 class HollowNode:
-    """*ready* decides of each Pod whether it becomes ready; *lingering* Pods don't end when asked to."""
+    """*ready* decides of each Pod whether it becomes ready; *lingering* Pods don't end when asked to.
+
+    *exit_code* gives the code that a Pod has ended with, None as long as it runs.
+    """
 
     def __init__(self, client: Client, name: str, **allocatable: str) -> None:
         self.client = client
@@ -29,6 +33,7 @@ class HollowNode:
         self.labels: dict[str, str] = {}
         self.ready = lambda pod: True
         self.lingering = lambda pod: False
+        self.exit_code: Callable[[Object], int | None] = lambda pod: None
         self.lease_seconds = 0.2
         self._pods = Informer(client, PODS, field_selector=f"spec.nodeName={name}")
         self._queue = WorkQueue()
@@ -111,6 +116,12 @@ class HollowNode:
                         PODS, meta.name(pod), meta.namespace(pod), uid=meta.uid(pod), grace_period=0
                     )
             return
+        if pods.is_terminal(pod):
+            return
+        code = self.exit_code(pod)
+        if code is not None:
+            await self._say(pod, _ended(pod, code))
+            return
         ready = bool(self.ready(pod))
         if pods.is_ready(pod) == ready and pods.phase(pod) == "Running":
             return
@@ -128,12 +139,30 @@ class HollowNode:
             "startTime": meta.now(),
             "conditions": conditions,
         }
+        await self._say(pod, status)
+
+    async def _say(self, pod: Object, status: Object) -> None:
+        """The Pod's new status; the Pod may be gone meanwhile."""
+        patch = {"status": status}
         with contextlib.suppress(StatusError):
             await self.client.patch(
-                PODS,
-                meta.name(pod),
-                meta.namespace(pod),
-                {"status": status},
-                type="strategic",
-                subresource="status",
+                PODS, meta.name(pod), meta.namespace(pod), patch, type="strategic", subresource="status"
             )
+
+
+def _ended(pod: Object, code: int) -> Object:
+    ended = {"exitCode": code, "reason": "Error" if code else "Completed", "finishedAt": meta.now()}
+    return {
+        "phase": "Failed" if code else "Succeeded",
+        "containerStatuses": [
+            {
+                "name": each["name"],
+                "image": each["image"],
+                "imageID": "",
+                "ready": False,
+                "restartCount": 0,
+                "state": {"terminated": ended},
+            }
+            for each in pod["spec"]["containers"]
+        ],
+    }

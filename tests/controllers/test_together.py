@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from apiserver.api_server import Running, running, write_kubeconfig
-from buoy import controllers, scheduler
+from buoy import controllers
 from buoy.api import meta, pods
 from buoy.api.meta import Object
 from buoy.api.resource import (
     CONFIG_MAPS,
-    CORE_EVENTS,
     DAEMON_SETS,
     DEPLOYMENTS,
     ENDPOINT_SLICES,
@@ -36,119 +33,8 @@ from buoy.client import Client
 from eventual import eventually
 
 from .api_process import api_process
-from .hollow import HollowNode
 from .objects import template
-
-
-class Cluster:
-    def __init__(self, server: Running, client: Client) -> None:
-        self.server = server
-        self.client = client
-        self.options = controllers.Options(
-            str(write_kubeconfig(server, "system:kube-controller-manager")),
-            cluster_cidrs=("10.244.0.0/16",),
-            service_cidrs=("10.96.0.0/12",),
-            root_ca_file=str(server.authority.certificate),
-            node_monitor_grace_period=1.5,
-            node_eviction_rate=100.0,
-            pod_gc_quarantine=0.3,
-        )
-        self._controllers: asyncio.Task[None] | None = None
-        self._scheduler: asyncio.Task[None] | None = None
-        self.nodes: list[HollowNode] = []
-
-    def start_controllers(self) -> None:
-        self._controllers = asyncio.create_task(controllers.run(self.options))
-
-    async def stop_controllers(self) -> None:
-        await _end(self._controllers)
-
-    def start_scheduler(self) -> None:
-        options = scheduler.Options(str(write_kubeconfig(self.server, "system:kube-scheduler")))
-        self._scheduler = asyncio.create_task(scheduler.run(options))
-
-    async def add_node(self, name: str, **allocatable: str) -> HollowNode:
-        node = HollowNode(self.client, name, **allocatable)
-        await node.start()
-        self.nodes.append(node)
-        return node
-
-    async def stop(self) -> None:
-        for node in self.nodes:
-            await node.stop()
-        await _end(self._scheduler)
-        await _end(self._controllers)
-
-    async def deploy(self, replicas: int = 3, **spec: Any) -> Object:
-        return await self.client.create(
-            DEPLOYMENTS,
-            {
-                "metadata": {"name": "web", "namespace": "default"},
-                "spec": {
-                    "replicas": replicas,
-                    "selector": {"matchLabels": {"app": "web"}},
-                    "template": template(),
-                    **spec,
-                },
-            },
-        )
-
-    async def deployed(self, wanted: Callable[[Object], Any]) -> Object:
-        found: Object = {}
-
-        async def there() -> bool:
-            nonlocal found
-            found = await self.client.get(DEPLOYMENTS, "web", "default")
-            return bool(wanted(found.get("status") or {}))
-
-        try:
-            await eventually(there, within=60)
-        except AssertionError:
-            raise AssertionError(f"the Deployment never got there: {found}") from None
-        return found
-
-    async def pods(self, **labels: str) -> list[Object]:
-        selector = ",".join(f"{key}={value}" for key, value in labels.items())
-        return (await self.client.list(PODS, "default", label_selector=selector)).items
-
-    async def events(self, reason: str) -> list[str]:
-        found = await self.client.list(CORE_EVENTS, "default")
-        return [each["message"] for each in found.items if each["reason"] == reason]
-
-    async def gone(self, call: Callable[[], Awaitable[Object]], within: float = 60) -> None:
-        async def missing() -> bool:
-            try:
-                await call()
-            except StatusError as error:
-                return error.code == 404
-            return False
-
-        await eventually(missing, within=within)
-
-
-async def _end(task: asyncio.Task[None] | None) -> None:
-    if task is not None:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-
-
-@pytest.fixture
-async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
-    async with running(tmp_path) as server, Client.from_kubeconfig(server.kubeconfig) as client:
-        cluster = Cluster(server, client)
-        cluster.start_controllers()
-        cluster.start_scheduler()
-        try:
-            yield cluster
-        finally:
-            await cluster.stop()
-
-
-@pytest.fixture
-async def three(cluster: Cluster) -> Cluster:
-    await asyncio.gather(*(cluster.add_node(f"node-{number}") for number in (1, 2, 3)))
-    return cluster
+from .together import Cluster, end
 
 
 def rolled_out(replicas: int) -> Callable[[Object], bool]:
@@ -754,7 +640,7 @@ async def test_one_of_two_leads(cluster: Cluster) -> None:
         return await holder() not in ("", first)
 
     await eventually(taken_over)
-    await _end(second)
+    await end(second)
 
 
 async def test_an_api_server_killed_at_any_moment(tmp_path: Path) -> None:

@@ -18,6 +18,9 @@ from .workload_validation import validate_counts, validate_matching
 
 UID_LABEL = "batch.kubernetes.io/controller-uid"
 NAME_LABEL = "batch.kubernetes.io/job-name"
+INDEX_ANNOTATION = "batch.kubernetes.io/job-completion-index"
+FAILURES_ANNOTATION = "batch.kubernetes.io/job-index-failure-count"
+IGNORED_FAILURES_ANNOTATION = "batch.kubernetes.io/job-index-ignored-failure-count"
 OLD_UID_LABEL = "controller-uid"
 OLD_NAME_LABEL = "job-name"
 

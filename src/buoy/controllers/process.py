@@ -21,6 +21,7 @@ from .endpointslice import EndpointSliceController
 from .endpointslicemirroring import EndpointSliceMirroringController
 from .garbagecollector import GarbageCollector
 from .informers import Informers
+from .job import JobController
 from .namespace import NamespaceController
 from .nodeipam import NodeIPAMController
 from .nodelifecycle import NodeLifecycleController
@@ -31,6 +32,7 @@ from .rootca import RootCAPublisher
 from .serviceaccount import ServiceAccountController
 from .statefulset import StatefulSetController
 from .tainteviction import TaintEvictionController
+from .ttlafterfinished import TTLAfterFinishedController
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +51,8 @@ def controllers(context: Context) -> list[Controller]:
         ReplicaSetController,
         StatefulSetController,
         DaemonSetController,
+        JobController,
+        TTLAfterFinishedController,
         EndpointsController,
         EndpointSliceController,
         EndpointSliceMirroringController,
