@@ -25,7 +25,8 @@ def list_nodes(name: str) -> None:
 
         running = lifecycle.find(name)
         for node in running.config.node_names:
-            click.echo(f"{node}  {running.config.node_address(node)}  {faults.state(running, node)}")
+            addresses = ",".join(running.config.node_addresses(node))
+            click.echo(f"{node}  {addresses}  {faults.state(running, node)}")
 
 
 @command.command("exec", context_settings={"ignore_unknown_options": True})

@@ -55,7 +55,9 @@ async def _nodes(kubeconfig: str) -> dict[str, Object] | None:
 def _show_nodes(running: Running, nodes: dict[str, Object]) -> None:
     from ..cluster import lifecycle, processes
 
-    click.echo(f"{'NODE':<10}{'ADDRESS':<17}STATUS")
+    addresses = {name: ",".join(running.config.node_addresses(name)) for name in running.config.node_names}
+    width = max(15, *map(len, addresses.values())) + 2
+    click.echo(f"{'NODE':<10}{'ADDRESS':<{width}}STATUS")
     for name in running.config.node_names:
         if processes.machine(running, name) is None:
             status = "stopped"
@@ -63,7 +65,7 @@ def _show_nodes(running: Running, nodes: dict[str, Object]) -> None:
             status = "Ready"
         else:
             status = "NotReady"
-        click.echo(f"{name:<10}{running.config.node_address(name):<17}{status}")
+        click.echo(f"{name:<10}{addresses[name]:<{width}}{status}")
 
 
 def _show_components(running: Running, folder: StateFolder) -> None:

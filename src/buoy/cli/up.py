@@ -13,10 +13,21 @@ from .main import name_option
 @click.command()
 @click.option("--nodes", default=1, show_default=True, help="How many nodes.")
 @name_option
-@click.option("--lan", default="192.168.1.0/24", show_default=True, help="The network the nodes are on.")
-@click.option("--pod-cidr", default="10.244.0.0/16", show_default=True, help="Where Pods get addresses from.")
 @click.option(
-    "--service-cidr", default="10.96.0.0/12", show_default=True, help="Where Services get addresses from."
+    "--ip-family", default="ipv4", show_default=True, help="Which addresses there are: ipv4, ipv6, or dual."
+)
+@click.option(
+    "--lan", default="", help="The network the nodes are on.  [default: 192.168.1.0/24; fd00:192:168:1::/64]"
+)
+@click.option(
+    "--pod-cidr",
+    default="",
+    help="Where Pods get addresses from.  [default: 10.244.0.0/16; fd00:10:244::/56]",
+)
+@click.option(
+    "--service-cidr",
+    default="",
+    help="Where Services get addresses from.  [default: 10.96.0.0/12; fd00:10:96::/112]",
 )
 @click.option("--proxy-mode", default="iptables", show_default=True, help="What balances the packets.")
 @click.option(
@@ -29,6 +40,7 @@ from .main import name_option
 def command(
     nodes: int,
     name: str,
+    ip_family: str,
     lan: str,
     pod_cidr: str,
     service_cidr: str,
@@ -36,7 +48,11 @@ def command(
     stand_in_images: bool,
     no_uplink: bool,
 ) -> None:
-    """Start a local cluster."""
+    """Start a local cluster.
+
+    Of a dual-stack cluster, --lan, --pod-cidr and --service-cidr are two ranges with a comma between them.
+    The family of the first one is that of Services that do not ask for another.
+    """
     began = time.monotonic()
     with reported():
         from ..cluster import kubeconfig, lifecycle
@@ -45,6 +61,7 @@ def command(
         config = ClusterConfig(
             name=name,
             nodes=nodes,
+            ip_family=ip_family,
             lan=lan,
             pod_cidr=pod_cidr,
             service_cidr=service_cidr,

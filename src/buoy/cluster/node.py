@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -67,8 +68,7 @@ def _main(config: ClusterConfig, folder: StateFolder, node: str, plugged: int) -
     if not os.read(plugged, 16):
         raise ChildProcessError("the LAN did not come up")
     os.close(plugged)
-    address = config.node_address(node)
-    in_child(lambda: lan.configure(address, config.network.prefixlen, config.gateway))
+    in_child(lambda: _configure(config, config.node_addresses(node)))
     in_child(lambda: cluster_dns.install(config.cluster_dns))
     processes = [
         Process("containerd", lambda: spawn("containerd", _containerd, HERE / "log/containerd.log")),
@@ -97,7 +97,8 @@ def prepare(config: ClusterConfig, folder: StateFolder, node: str) -> None:
         cni_configuration=str(HERE / "cni"),
     )
     (here / "containerd.toml").write_text(configuration.toml())
-    resolver = f"nameserver {uplink.DNS_FORWARDER}\n" if config.uplink else "# no way out of the cluster\n"
+    forwarder = uplink.DNS_FORWARDER[config.primary.version]
+    resolver = f"nameserver {forwarder}\n" if config.uplink else "# no way out of the cluster\n"
     (here / "resolv.conf").write_text(resolver)
     for source, target in (
         (folder.pki / "ca.crt", "ca.crt"),
@@ -144,6 +145,12 @@ def _mount(here: Path) -> None:
         linux.mount("tmpfs", "/sys/fs/cgroup/unified", "tmpfs", linux.MS_NOSUID | linux.MS_NODEV)
 
 
+def _configure(config: ClusterConfig, addresses: Sequence[str]) -> None:
+    """Give a machine its *addresses*, one of each of the cluster's IP families."""
+    own = [network.on_lan(address) for network, address in zip(config.networks, addresses, strict=True)]
+    lan.configure(own, [network.gateway for network in config.networks])
+
+
 def _containerd() -> NoReturn:
     execute(
         ["containerd", "--config", str(HERE / "containerd.toml")],
@@ -157,7 +164,7 @@ def _kubelet(config: ClusterConfig, folder: StateFolder, node: str) -> None:
     options = kubelet.Options(
         kubeconfig=kubeconfig,
         node_name=node,
-        node_ips=(config.node_address(node),),
+        node_ips=config.node_addresses(node),
         runtime_endpoint=_CONTAINERD_SOCKET,
         cluster_dns=config.cluster_dns,
         resolv_conf=str(HERE / "resolv.conf"),
@@ -169,7 +176,7 @@ def _kubelet(config: ClusterConfig, folder: StateFolder, node: str) -> None:
     network_options = network.Options(
         kubeconfig=kubeconfig,
         node_name=node,
-        cluster_cidrs=(config.pod_cidr,),
+        cluster_cidrs=config.pod_cidrs,
         cni_dir=str(HERE / "cni"),
     )
     run_component(lambda: kubelet.run(options), lambda: network.run(network_options))
@@ -179,9 +186,10 @@ def _proxy(config: ClusterConfig, node: str) -> None:
     options = proxy.Options(
         kubeconfig=str(HERE / "pki/proxy.kubeconfig"),
         node_name=node,
-        node_ips=(config.node_address(node),),
+        node_ips=config.node_addresses(node),
         mode=config.proxy_mode,
-        cluster_cidrs=(config.pod_cidr,),
+        families=tuple(f"IPv{network.version}" for network in config.networks),
+        cluster_cidrs=config.pod_cidrs,
     )
     run_component(lambda: proxy.run(options))
 
@@ -211,7 +219,7 @@ def outside(config: ClusterConfig, folder: StateFolder) -> int:
         linux.sethostname("outside")
         os.write(tell, b"unshared")
         if os.read(plugged, 16):
-            in_child(lambda: lan.configure(config.outside, config.network.prefixlen, config.gateway))
+            in_child(lambda: _configure(config, [network.outside for network in config.networks]))
             execute([str(program), "-P"])
 
     pid = spawn("outside", main, folder.log("outside"))

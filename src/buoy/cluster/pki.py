@@ -71,13 +71,14 @@ def create(config: ClusterConfig, folder: StateFolder, api_port: int) -> None:
             *names,
             "kubernetes.default.svc.cluster.local",
             "127.0.0.1",
-            config.control_plane,
-            config.kubernetes_service,
+            *(network.control_plane for network in config.networks),
+            *(network.kubernetes_service for network in config.networks),
         ),
     )
     issue("apiserver-kubelet-client", "kube-apiserver-kubelet-client", "system:masters")
 
-    lan_server = f"https://{config.control_plane}:{API_PORT}"
+    host = config.primary.control_plane
+    lan_server = f"https://{f'[{host}]' if ':' in host else host}:{API_PORT}"
     identities = [
         ("controllers", "system:kube-controller-manager", ""),
         ("scheduler", "system:kube-scheduler", ""),
@@ -91,7 +92,7 @@ def create(config: ClusterConfig, folder: StateFolder, api_port: int) -> None:
             folder.component_kubeconfig(name), _kubeconfig(config.context, lan_server, authority, user, pair)
         )
     for node in config.node_names:
-        issue(f"{node}.kubelet", f"system:node:{node}", "system:nodes", (node, config.node_address(node)))
+        issue(f"{node}.kubelet", f"system:node:{node}", "system:nodes", (node, *config.node_addresses(node)))
     administrator = _issue(authority, "kubernetes-admin", "system:masters")
     write_secret(
         folder.kubeconfig,

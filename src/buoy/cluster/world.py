@@ -57,13 +57,20 @@ def _main(config: ClusterConfig, folder: StateFolder, api_socket: socket.socket)
     world_network = folder.path / "network"
     if config.uplink:
         uplink.pin_network(world_network)
-    lan_socket = socket.create_server((config.control_plane, API_PORT), backlog=1024)
+    lan_sockets = [
+        socket.create_server(
+            (network.control_plane, API_PORT),
+            family=socket.AF_INET if network.version == 4 else socket.AF_INET6,
+            backlog=1024,
+        )
+        for network in config.networks
+    ]
 
     def component(name: str, main: Callable[[], None]) -> Process:
         return Process(name, partial(spawn, name, main, folder.log(name)))
 
     processes = [
-        component("apiserver", partial(_apiserver, config, folder, (api_socket, lan_socket))),
+        component("apiserver", partial(_apiserver, config, folder, (api_socket, *lan_sockets))),
         component("controllers", partial(_controllers, config, folder)),
         component("scheduler", partial(_scheduler, folder)),
         *(
@@ -71,7 +78,7 @@ def _main(config: ClusterConfig, folder: StateFolder, api_socket: socket.socket)
             for name in config.node_names
         ),
         *(
-            [component("uplink", partial(uplink.connect, host_network, world_network))]
+            [component("uplink", partial(uplink.connect, host_network, world_network, config.networks))]
             if config.uplink
             else ()
         ),
@@ -81,17 +88,21 @@ def _main(config: ClusterConfig, folder: StateFolder, api_socket: socket.socket)
 
 
 def _make_lan(config: ClusterConfig) -> None:
-    unreachable = [config.pod_cidr, config.service_cidr, "0.0.0.0/0"]
-    lan.make((config.control_plane, config.gateway), config.network.prefixlen, unreachable)
+    addresses = [
+        network.on_lan(address)
+        for network in config.networks
+        for address in (network.control_plane, network.gateway)
+    ]
+    lan.make(addresses, (*config.pod_cidrs, *config.service_cidrs))
     if config.uplink:
-        uplink.translate(config.lan)
+        uplink.translate(config.networks)
 
 
 def _apiserver(config: ClusterConfig, folder: StateFolder, sockets: tuple[socket.socket, ...]) -> None:
     pki = folder.pki
     options = apiserver.Options(
         sockets=sockets,
-        advertise_address=config.control_plane,
+        advertise_address=config.primary.control_plane,
         advertise_port=API_PORT,
         store_path=str(folder.store),
         tls_cert=str(pki / "apiserver.crt"),
@@ -101,7 +112,7 @@ def _apiserver(config: ClusterConfig, folder: StateFolder, sockets: tuple[socket
         kubelet_client_cert=str(pki / "apiserver-kubelet-client.crt"),
         kubelet_client_key=str(pki / "apiserver-kubelet-client.key"),
         kubelet_ca=str(pki / "ca.crt"),
-        service_cidrs=(config.service_cidr,),
+        service_cidrs=config.service_cidrs,
     )
     run_component(lambda: apiserver.run(options))
 
@@ -109,8 +120,8 @@ def _apiserver(config: ClusterConfig, folder: StateFolder, sockets: tuple[socket
 def _controllers(config: ClusterConfig, folder: StateFolder) -> None:
     options = controllers.Options(
         kubeconfig=str(folder.component_kubeconfig("controllers")),
-        cluster_cidrs=(config.pod_cidr,),
-        service_cidrs=(config.service_cidr,),
+        cluster_cidrs=config.pod_cidrs,
+        service_cidrs=config.service_cidrs,
         root_ca_file=str(folder.pki / "ca.crt"),
     )
     run_component(lambda: controllers.run(options))

@@ -13,7 +13,7 @@ from ..api.meta import Object
 from ..api.pods import is_sidecar
 from . import pod as pods
 from .plan import restarts_after
-from .runtime import Container, PodRuntime
+from .runtime import Container, PodRuntime, Sandbox
 
 
 class Waiting(NamedTuple):
@@ -277,15 +277,28 @@ def _find(statuses: Sequence[Object] | None, name: str) -> Object | None:
     return next((status for status in statuses or () if status.get("name") == name), None)
 
 
+def pod_ips(pod: Object, sandbox: Sandbox | None, host_ips: tuple[str, ...]) -> tuple[str, ...]:
+    """The Pod's addresses, at most one of each IP family, that of the node's first address first.
+
+    The runtime's order says nothing: containerd puts IPv4 first whatever the cluster's primary family is.
+    """
+    if pods.host_network(pod):
+        return host_ips
+    found = sandbox.ips if sandbox else ()
+    primary_is_ipv6 = ":" in host_ips[0] if host_ips else False
+    families = (
+        [ip for ip in found if (":" in ip) is ipv6] for ipv6 in (primary_is_ipv6, not primary_is_ipv6)
+    )
+    return tuple(ips[0] for ips in families if ips)
+
+
 def _addresses(pod: Object, facts: Facts, old: Object) -> Object:
     found: Object = {}
     if facts.host_ips:
         found["hostIP"] = facts.host_ips[0]
         found["hostIPs"] = [{"ip": ip} for ip in facts.host_ips]
     sandbox = facts.runtime.sandbox
-    ips: Sequence[str] = ()
-    if sandbox is not None and sandbox.ready:
-        ips = facts.host_ips if pods.host_network(pod) else sandbox.ips
+    ips = pod_ips(pod, sandbox, facts.host_ips) if sandbox is not None and sandbox.ready else ()
     if ips:
         found["podIP"] = ips[0]
         found["podIPs"] = [{"ip": ip} for ip in ips]

@@ -33,7 +33,7 @@ from .plan import Kill, Plan, crash_holds, plan, termination_order
 from .probes import Probes
 from .references import References, decoded
 from .runtime import Container, PodRuntime
-from .status import Facts, Verdict, Waiting, pod_status, status_patch
+from .status import Facts, Verdict, Waiting, pod_ips, pod_status, status_patch
 from .tokens import Tokens
 from .volume_files import KINDS, TokenRequest, token_requests, volume_files
 from .volumes import PodDirectories, VolumeError, kind_of
@@ -371,10 +371,12 @@ class PodWorker:
     # -- saying how it is
 
     def _ip(self) -> str:
-        sandbox = self.runtime.sandbox
-        if pods.host_network(self.pod):
-            return self._node.options.node_ips[0] if self._node.options.node_ips else "127.0.0.1"
-        return sandbox.ips[0] if sandbox and sandbox.ips else ""
+        """Where probes and hooks find it."""
+        ips = self._ips()
+        return ips[0] if ips else "127.0.0.1" if pods.host_network(self.pod) else ""
+
+    def _ips(self) -> tuple[str, ...]:
+        return pod_ips(self.pod, self.runtime.sandbox, self._node.options.node_ips)
 
     async def _publish(self) -> None:
         """Bring the API's status to what it is. If that fails, it is tried again; acting goes on."""
@@ -657,11 +659,7 @@ class PodWorker:
 
     async def _container_input(self, container: Object, restart_count: int, image: str) -> ContainerInput:
         node = self._node
-        ips = tuple(
-            node.options.node_ips
-            if pods.host_network(self.pod)
-            else (self.runtime.sandbox.ips if self.runtime.sandbox else ())
-        )
+        ips = self._ips()
         links = self.pod["spec"].get("enableServiceLinks") is not False
         services = await node.references.services(meta.namespace(self.pod))
         service_variables = service_environment(services, meta.namespace(self.pod), links)

@@ -34,7 +34,7 @@ class Options:
 
 async def run(options: Options) -> None:
     """Keep the node's network as planned, for ever."""
-    _set_sysctls()
+    _set_sysctls(ipv6=any(":" in cidr for cidr in options.cluster_cidrs))
     async with (
         Client.from_kubeconfig(options.kubeconfig, user_agent="buoy-network") as client,
         asyncio.TaskGroup() as group,
@@ -107,15 +107,26 @@ def _write(path: Path, content: bytes) -> None:
     temporary.replace(path)
 
 
-def _set_sysctls() -> None:
-    """Forward packets; take them from where asymmetric routes bring them; send no redirects."""
-    for name, value in (
-        ("net/ipv4/ip_forward", "1"),
-        ("net/ipv4/conf/all/rp_filter", "0"),
-        ("net/ipv4/conf/default/rp_filter", "0"),
-        ("net/ipv4/conf/all/send_redirects", "0"),
-        ("net/ipv4/conf/default/send_redirects", "0"),
-    ):
+_IPV4 = {
+    "net/ipv4/ip_forward": "1",
+    "net/ipv4/conf/all/rp_filter": "0",
+    "net/ipv4/conf/default/rp_filter": "0",
+    "net/ipv4/conf/all/send_redirects": "0",
+    "net/ipv4/conf/default/send_redirects": "0",
+}
+"""Forward packets; take them from where asymmetric routes bring them; send no redirects."""
+
+_IPV6 = {
+    "net/ipv6/conf/all/forwarding": "1",
+    "net/ipv6/conf/default/forwarding": "1",
+    "net/ipv6/conf/default/accept_ra": "0",
+    "net/ipv6/conf/default/accept_dad": "0",
+}
+"""Forward packets; take no advice from routers; use the addresses of the Pods' gateways at once."""
+
+
+def _set_sysctls(*, ipv6: bool) -> None:
+    for name, value in (_IPV4 | _IPV6 if ipv6 else _IPV4).items():
         path = f"/proc/sys/{name}"
         descriptor = os.open(path, os.O_WRONLY)
         try:

@@ -13,22 +13,29 @@ BRIDGE = "lan0"
 _LOWEST_PRIORITY = 4294967295
 
 
-def make(addresses: Iterable[str], prefix_length: int, unreachable: Iterable[str]) -> None:
-    """In this network namespace: the bridge with *addresses*, and ranges that are answered as unreachable.
+def make(addresses: Iterable[str], unreachable: Iterable[str]) -> None:
+    """In this network namespace: the bridge with *addresses*, each with the length of its prefix.
 
-    The namespace forwards for the machines on the LAN; what it has no route for is refused at once.
+    The namespace forwards for the machines on the LAN. What it has no route for is refused at once, and so
+    are the ranges *unreachable*, even if there is a way out of the machine.
     """
     _ip(
         "link set lo up",
         f"link add {BRIDGE} type bridge forward_delay 0 stp_state 0",
         f"link set {BRIDGE} up",
-        *(f"addr add {address}/{prefix_length} dev {BRIDGE}" for address in addresses),
-        *(f"route add unreachable {destination} metric {_LOWEST_PRIORITY}" for destination in unreachable),
+        *(_add(address, BRIDGE) for address in addresses),
+        *(
+            f"route add unreachable {destination} metric {_LOWEST_PRIORITY}"
+            for destination in (*unreachable, "0.0.0.0/0", "::/0")
+        ),
     )
     _sysctl("net/ipv4/ip_forward", "1")
     _sysctl("net/ipv4/conf/all/send_redirects", "0")
     _sysctl(f"net/ipv4/conf/{BRIDGE}/send_redirects", "0")
-    _sysctl("net/ipv4/icmp_ratemask", "0")  # every refused packet is told so, not one a second
+    _sysctl("net/ipv6/conf/all/forwarding", "1")
+    # Every refused packet is told so, not one a second.
+    _sysctl("net/ipv4/icmp_ratemask", "0")
+    _sysctl("net/ipv6/icmp/ratelimit", "0")
     for family in ("iptables", "ip6tables", "arptables"):
         _sysctl(f"net/bridge/bridge-nf-call-{family}", "0")
 
@@ -46,14 +53,20 @@ def attach(machine: str, pid: int, interface: str = "eth0") -> None:
     )
 
 
-def configure(address: str, prefix_length: int, gateway: str, interface: str = "eth0") -> None:
-    """In a machine's own network namespace: its address on the LAN and its default route."""
+def configure(addresses: Iterable[str], gateways: Iterable[str], interface: str = "eth0") -> None:
+    """In a machine's own network namespace: *addresses* on the LAN, with prefixes, and default routes."""
+    _sysctl(f"net/ipv6/conf/{interface}/accept_ra", "0")
     _ip(
         "link set lo up",
-        f"addr add {address}/{prefix_length} dev {interface}",
         f"link set {interface} up",
-        f"route add default via {gateway}",
+        *(_add(address, interface) for address in addresses),
+        *(f"route add default via {gateway}" for gateway in gateways),
     )
+
+
+def _add(address: str, interface: str) -> str:
+    """The command that gives an address. Nobody else has it: to ask the LAN would take a second in IPv6."""
+    return f"addr add {address} dev {interface}" + (" nodad" if ":" in address else "")
 
 
 def _ip(*commands: str) -> None:

@@ -13,6 +13,13 @@ from ..api.meta import Object
 CNI_NAME = "buoy"
 NFT_TABLE = "buoy-network"
 
+_NO_DUPLICATES: Object = {
+    "type": "tuning",
+    "sysctl": {"net.ipv6.conf.default.accept_dad": "0"},
+    "prevResult": {"cniVersion": "1.0.0"},  # without one, the plugin does not want to be the first
+}
+"""Nobody else has a Pod's address: to look for duplicates would keep each Pod back for more than a second."""
+
 
 @dataclass(frozen=True, slots=True)
 class Route:
@@ -61,15 +68,14 @@ def plan(nodes: Iterable[Object], node_name: str) -> Plan:
 
 
 def cni_configuration(ranges: Iterable[str]) -> bytes:
-    """The CNI network (spec 1.0.0): a veth a Pod, addresses from the node's range, host ports by portmap."""
+    """The CNI network (spec 1.0.0): a veth a Pod, an address of each range, host ports by portmap."""
     cidrs = list(ranges)
-    default_routes = [
-        {"dst": "0.0.0.0/0" if ipaddress.ip_network(cidr).version == 4 else "::/0"} for cidr in cidrs
-    ]
+    default_routes = [{"dst": "::/0" if _is_ipv6(cidr) else "0.0.0.0/0"} for cidr in cidrs]
     document = {
         "cniVersion": "1.0.0",
         "name": CNI_NAME,
         "plugins": [
+            *([_NO_DUPLICATES] if any(map(_is_ipv6, cidrs)) else ()),
             {
                 "type": "ptp",
                 "ipMasq": False,
@@ -83,6 +89,10 @@ def cni_configuration(ranges: Iterable[str]) -> bytes:
         ],
     }
     return json.dumps(document, indent=1).encode()
+
+
+def _is_ipv6(cidr: str) -> bool:
+    return ipaddress.ip_network(cidr).version == 6
 
 
 def masquerade_rules(own: Iterable[str], cluster_cidrs: Iterable[str]) -> str:
