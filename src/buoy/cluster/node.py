@@ -190,6 +190,7 @@ def _proxy(config: ClusterConfig, node: str) -> None:
         mode=config.proxy_mode,
         families=tuple(f"IPv{network.version}" for network in config.networks),
         cluster_cidrs=config.pod_cidrs,
+        healthz_bind=":10256",  # in every IP family
     )
     run_component(lambda: proxy.run(options))
 

@@ -47,7 +47,7 @@ async def run(options: Options) -> None:
         done: Plan | None = None
         while True:
             changed.clear()
-            wanted = plan(nodes.items(), options.node_name)
+            wanted = plan(nodes.items(), options.node_name, options.cluster_cidrs)
             if wanted != done:
                 try:
                     await _apply(wanted, done, options)

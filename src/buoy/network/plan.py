@@ -48,10 +48,14 @@ def internal_addresses(node: Object) -> tuple[str, ...]:
     return tuple(entry["address"] for entry in addresses if entry["type"] == "InternalIP")
 
 
-def plan(nodes: Iterable[Object], node_name: str) -> Plan:
-    """The network of *node_name*. A node without a Pod range or address yet takes no part."""
+def plan(nodes: Iterable[Object], node_name: str, cluster_cidrs: Iterable[str]) -> Plan:
+    """The network of *node_name*. A node without a Pod range or address yet takes no part.
+
+    What no node has of *cluster_cidrs* ends here: no other machine on the LAN could tell a Pod that there is
+    nobody, for want of a route to it.
+    """
     own: tuple[str, ...] = ()
-    routes: set[Route] = set()
+    routes = {Route(cidr) for cidr in cluster_cidrs}
     for node in nodes:
         ranges = pod_cidrs(node)
         if meta.name(node) == node_name:
