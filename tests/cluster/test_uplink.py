@@ -111,7 +111,7 @@ def test_nodes_and_the_outside_machine_reach_what_the_host_reaches(host: str, tm
         ):
             assert answer.stdout == "200", answer.stderr
         resolver = buoy("node", "exec", "--name", "up", "node-1", "--", "cat", "/etc/resolv.conf").stdout
-        assert resolver == f"nameserver {uplink.DNS_FORWARDER}\n"
+        assert resolver == f"nameserver {uplink.DNS_FORWARDER[4]}\n"
         # The host's loopback stays closed: the API server listens there.
         closed = buoy(
             "node", "exec", "--name", "up", "node-1", "--", "curl", "-sS", "-m", "3", "http://127.0.0.1:6443"

@@ -203,6 +203,28 @@ def test_the_host_network_has_the_host_addresses() -> None:
 
 
 @pytest.mark.parametrize(
+    ("host_ips", "runtime_ips", "pod_ips"),
+    [
+        (("192.168.1.80",), ("10.244.0.2",), ["10.244.0.2"]),
+        (("192.168.1.80", "fd00::80"), ("10.244.0.2", "fd01::2"), ["10.244.0.2", "fd01::2"]),
+        (("fd00::80", "192.168.1.80"), ("10.244.0.2", "fd01::2"), ["fd01::2", "10.244.0.2"]),
+        (("192.168.1.80",), ("fd01::2", "fd01::3", "10.244.0.2", "10.244.0.3"), ["10.244.0.2", "fd01::2"]),
+        (("fd00::80",), ("fd01::2",), ["fd01::2"]),
+        ((), ("fd01::2",), ["fd01::2"]),
+    ],
+)
+def test_the_nodes_primary_family_comes_first(
+    host_ips: tuple[str, ...], runtime_ips: tuple[str, ...], pod_ips: list[str]
+) -> None:
+    sandbox = Sandbox("s0", 0, True, 1, runtime_ips)
+    status = pod_status(
+        pod("a"), Facts(PodRuntime("u", "p", "ns", (sandbox,), (ran("a"),)), host_ips, now=NOW)
+    )
+    assert status["podIP"] == pod_ips[0]
+    assert [each["ip"] for each in status["podIPs"]] == pod_ips
+
+
+@pytest.mark.parametrize(
     ("given_status", "ready"),
     [(None, "False ReadinessGatesNotReady"), ("False", "False ReadinessGatesNotReady"), ("True", "True")],
 )

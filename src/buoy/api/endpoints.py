@@ -199,10 +199,6 @@ def _validate_slice_ports(ports: Sequence[Object]) -> list[FieldError]:
     return errors
 
 
-def _host_port(ip: str, port: int) -> str:
-    return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
-
-
 def _subsets(endpoints: Object) -> str:
     subsets = endpoints.get("subsets") or ()
     if not subsets:
@@ -211,7 +207,7 @@ def _subsets(endpoints: Object) -> str:
     for subset in subsets:
         ips = [address.get("ip", "") for address in subset.get("addresses") or ()]
         if subset.get("ports"):
-            every += [_host_port(ip, port.get("port", 0)) for port in subset["ports"] for ip in ips]
+            every += [formats.host_port(ip, port.get("port", 0)) for port in subset["ports"] for ip in ips]
         else:
             every += ips
     return _first(every)

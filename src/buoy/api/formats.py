@@ -319,6 +319,11 @@ def ip_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | Non
         return None
 
 
+def host_port(host: str, port: int | str) -> str:
+    """``host:port`` as in a URL: the host in brackets if it is an IPv6 address (Go's net.JoinHostPort)."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def _without_leading_zeros(text: str) -> str | None:
     """An IPv4 address that would be good but for leading zeros; None for anything else."""
     if not _dotted_re(text):

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from buoy.api import KINDS
+from buoy.api.formats import host_port
 from buoy.api.status import StatusError
 
 from . import Options, negotiation
@@ -30,7 +31,7 @@ class NonResource:
     ) -> None:
         self.ready = False
         """Set when the server takes requests for good."""
-        self._address = f"{options.advertise_address}:{options.advertise_port}"
+        self._address = host_port(options.advertise_address, options.advertise_port)
         self._registry = registry
         self._hub = hub
         self._tokens = tokens

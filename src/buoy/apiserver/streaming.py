@@ -16,6 +16,7 @@ from urllib.parse import quote, urlencode
 import aiohttp
 from multidict import CIMultiDict
 
+from buoy.api.formats import host_port
 from buoy.api.meta import Object
 from buoy.api.node import addresses
 from buoy.api.resource import NODES, PODS
@@ -67,8 +68,7 @@ class Kubelets:
 
     async def url(self, node_name: str, path: str, query: str = "") -> str:
         host, port = await self.address(node_name)
-        shown = f"[{host}]" if ":" in host else host
-        return f"https://{shown}:{port}{path}" + (f"?{query}" if query else "")
+        return f"https://{host_port(host, port)}{path}" + (f"?{query}" if query else "")
 
     @property
     def session(self) -> aiohttp.ClientSession:
@@ -279,8 +279,7 @@ class _Backend(asyncio.Protocol):
 
 def _head(method: str, path: str, host: str, port: int, headers: CIMultiDict[str]) -> bytes:
     """The request's head for the kubelet: without the client's credentials, otherwise as it was."""
-    shown = f"[{host}]" if ":" in host else host
-    lines = [f"{method} {path} HTTP/1.1", f"Host: {shown}:{port}"]
+    lines = [f"{method} {path} HTTP/1.1", f"Host: {host_port(host, port)}"]
     for name, value in headers.items():
         lower = name.lower()
         if lower in _NOT_PASSED_ON or lower.startswith("impersonate-"):

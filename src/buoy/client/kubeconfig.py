@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..api.formats import host_port
 from .credentials import Credential, CredentialSource, Fixed, Plugin, TokenFile
 
 _SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
@@ -78,7 +79,7 @@ def in_cluster() -> Access:
     except OSError as error:
         raise KubeconfigError(f"cannot read this Pod's service account: {error}") from error
     return Access(
-        server=f"https://{f'[{host}]' if ':' in host else host}:{port}",
+        server=f"https://{host_port(host, port)}",
         credentials=TokenFile(f"{_SERVICE_ACCOUNT}/token"),
         ca=ca,
         namespace=namespace,

@@ -62,7 +62,7 @@ class FamilyNetwork:
 
     @property
     def room_for_nodes(self) -> int:
-        return 120 if self._wide else self.lan.num_addresses - 5
+        return min(120, self.lan.num_addresses - 5)
 
     @property
     def gateway(self) -> str:

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from ..api.formats import host_port
 from .config import API_PORT, ClusterConfig
 from .state import StateFolder
 
@@ -77,8 +78,7 @@ def create(config: ClusterConfig, folder: StateFolder, api_port: int) -> None:
     )
     issue("apiserver-kubelet-client", "kube-apiserver-kubelet-client", "system:masters")
 
-    host = config.primary.control_plane
-    lan_server = f"https://{f'[{host}]' if ':' in host else host}:{API_PORT}"
+    lan_server = f"https://{host_port(config.primary.control_plane, API_PORT)}"
     identities = [
         ("controllers", "system:kube-controller-manager", ""),
         ("scheduler", "system:kube-scheduler", ""),

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from ..api import meta, quantity
+from ..api.formats import host_port
 from ..api.meta import Object
 from ..api.pods import service_variable_prefix
 from . import pod as pods
@@ -227,7 +228,6 @@ def service_environment(services: Iterable[Object], namespace: str, enable_links
 def _service_variables(name: str, spec: Object) -> dict[str, str]:
     prefix = service_variable_prefix(name)
     ip = str(spec["clusterIP"])
-    host = f"[{ip}]" if ":" in ip else ip
     ports = spec.get("ports") or []
     variables = {f"{prefix}_SERVICE_HOST": ip}
     if ports:
@@ -238,7 +238,7 @@ def _service_variables(name: str, spec: Object) -> dict[str, str]:
     for index, port in enumerate(ports):
         number = port["port"]
         protocol = str(port.get("protocol") or "TCP")
-        url = f"{protocol.lower()}://{host}:{number}"
+        url = f"{protocol.lower()}://{host_port(ip, number)}"
         link = f"{prefix}_PORT_{number}_{protocol}"
         if index == 0:
             variables[f"{prefix}_PORT"] = url

@@ -13,6 +13,7 @@ import grpc.aio
 import yarl
 
 from .. import KUBERNETES_VERSION
+from ..api.formats import host_port
 from ..api.meta import Object
 from . import pod as pods
 from . import protobuf
@@ -86,7 +87,7 @@ class Handlers:
         host = target.get("host") or pod_ip
         port = pods.named_port(container, target["port"])
         path = target.get("path") or "/"
-        url = f"{scheme}://{_bracketed(host)}:{port}{path if path.startswith('/') else '/' + path}"
+        url = f"{scheme}://{host_port(host, port)}{path if path.startswith('/') else '/' + path}"
         headers = {"User-Agent": f"kube-probe/{_MINOR}", "Accept": "*/*", "Connection": "close"}
         for header in target.get("httpHeaders") or ():
             if header.get("value") == "" and header["name"].lower() in ("accept", "user-agent"):
@@ -137,17 +138,13 @@ def _unverified() -> ssl.SSLContext:
     return context
 
 
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
-
-
 def _network_text(error: Exception, host: str, port: int) -> str:
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
     if isinstance(cause, OSError) and cause.errno:
         words = os.strerror(cause.errno).lower() if cause.errno > 0 else str(cause)
         if cause.errno == errno.ECONNRESET:
             return "read: connection reset by peer"
-        return f"dial tcp {_bracketed(host)}:{port}: connect: {words}"
+        return f"dial tcp {host_port(host, port)}: connect: {words}"
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return "EOF"
     return str(error) or type(error).__name__
@@ -158,7 +155,7 @@ async def _connect(host: str, port: int, timeout: float) -> Answer:
         async with asyncio.timeout(timeout):
             _, writer = await asyncio.open_connection(host, port)
     except TimeoutError:
-        return Answer(False, f"dial tcp {_bracketed(host)}:{port}: i/o timeout")
+        return Answer(False, f"dial tcp {host_port(host, port)}: i/o timeout")
     except OSError as error:
         return Answer(False, _network_text(error, host, port))
     writer.close()
@@ -166,7 +163,7 @@ async def _connect(host: str, port: int, timeout: float) -> Answer:
 
 
 async def _check_health(host: str, port: int, service: str, timeout: float) -> Answer:
-    address = f"{_bracketed(host)}:{port}"
+    address = host_port(host, port)
     options = (("grpc.primary_user_agent", f"kube-probe/{_MINOR}"), ("grpc.enable_http_proxy", 0))
     async with grpc.aio.insecure_channel(address, options=options) as channel:
         check: Any = channel.unary_unary(
