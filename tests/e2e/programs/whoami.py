@@ -1,0 +1,39 @@
+"""Answers over HTTP and UDP with its host name, the client's address and the port it was asked at.
+
+whoami.py PORT...
+"""
+
+import socket
+import sys
+import threading
+
+
+def answer(peer, port):
+    return f"{socket.gethostname()} {peer[0]} {port}".encode()
+
+
+def serve_tcp(port):
+    listening = socket.create_server(("0.0.0.0", port))
+    while True:
+        connection, peer = listening.accept()
+        with connection:
+            connection.recv(4096)
+            body = answer(peer, port)
+            connection.sendall(b"HTTP/1.0 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+
+
+def serve_udp(port):
+    listening = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    listening.bind(("0.0.0.0", port))
+    while True:
+        _, peer = listening.recvfrom(2048)
+        listening.sendto(answer(peer, port), peer)
+
+
+threads = [
+    threading.Thread(target=serve, args=(int(port),))
+    for port in sys.argv[1:]
+    for serve in (serve_tcp, serve_udp)
+]
+for thread in threads:
+    thread.start()
