@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import yaml
@@ -61,3 +63,18 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
     kubeconfig.add(link, ours)
     assert link.is_symlink()
     assert yaml.safe_load(real.read_text())["current-context"] == "buoy"
+
+
+def test_two_commands_at_once_undo_nothing(tmp_path: Path) -> None:
+    """Each in a process of its own, as two shells are."""
+    file = tmp_path / "config"
+    names = [f"cluster-{number}" for number in range(12)]
+    for name in names:
+        (tmp_path / name).write_text(yaml.safe_dump(_document(name)))
+    program = "import sys; from pathlib import Path; from buoy.cluster import kubeconfig; "
+    program += "kubeconfig.add(Path(sys.argv[1]), Path(sys.argv[2]))"
+    running = [
+        subprocess.Popen([sys.executable, "-c", program, str(file), str(tmp_path / name)]) for name in names
+    ]
+    assert [process.wait(30) for process in running] == [0] * len(names)
+    assert sorted(entry["name"] for entry in yaml.safe_load(file.read_text())["contexts"]) == sorted(names)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,20 +46,36 @@ def without(existing: Document, context: str) -> Document:
 
 
 def add(path: Path, ours: Path) -> None:
+    """Merge *ours* in and make its context the current one."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    _write(path, merged(_read(path), _read(ours)))
+    with _alone(path):
+        _write(path, merged(_read(path), _read(ours)))
 
 
 def remove(path: Path, context: str) -> None:
     """Take the context out; a file that then holds nothing is removed."""
-    existing = _read(path)
-    if not any(entry["name"] == context for entry in existing.get("contexts") or ()):
+    if not path.parent.exists():
         return
-    left = without(existing, context)
-    if any(left[section] for section in ("clusters", "users", "contexts")):
-        _write(path, left)
-    else:
-        path.unlink()
+    with _alone(path):
+        existing = _read(path)
+        if not any(entry["name"] == context for entry in existing.get("contexts") or ()):
+            return
+        left = without(existing, context)
+        if any(left[section] for section in ("clusters", "users", "contexts")):
+            _write(path, left)
+        else:
+            path.unlink()
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Keeps two commands from changing the file at once; the one would undo what the other did."""
+    folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 def _read(path: Path) -> Document:
