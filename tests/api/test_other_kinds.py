@@ -336,10 +336,10 @@ def test_event_faults() -> None:
 
 
 def test_every_kind_is_declared_once() -> None:
-    assert len({kind.resource for kind in KINDS}) == len(KINDS) == 22
+    assert len({kind.resource for kind in KINDS}) == len(KINDS) == 23
     for kind in KINDS:
         assert kind.singular == kind.name.lower()
-        assert kind.model.__name__ == kind.name
+        assert kind.struct.name == kind.name
         assert sum(column.format == "name" for column in kind.columns) == 1
         assert (kind.validate_status is None) or kind.has_status
 

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from buoy.api.models import apps_v1, core_v1
-from buoy.api.schema import TypeMismatch, conform, struct_of
+from buoy.api.schema import TypeMismatch, struct_of
 
 SERVICE = struct_of(core_v1.Service)
 POD = struct_of(core_v1.Pod)
@@ -16,7 +16,7 @@ def test_unknown_fields_are_dropped_and_named() -> None:
         "foo": 1,
         "spec": {"containers": [{"name": "a", "bar": None, "ports": [{"containerPort": 80, "baz": {}}]}]},
     }
-    assert conform(pod, POD) == ["foo", "spec.containers[0].bar", "spec.containers[0].ports[0].baz"]
+    assert POD.conform(pod) == ["foo", "spec.containers[0].bar", "spec.containers[0].ports[0].baz"]
     assert pod == {"spec": {"containers": [{"name": "a", "ports": [{"containerPort": 80}]}]}}
 
 
@@ -25,7 +25,7 @@ def test_nulls_are_as_good_as_absent() -> None:
         "metadata": {"name": "a", "labels": None, "annotations": {"x": None}},
         "spec": {"nodeName": None, "containers": None},
     }
-    assert conform(pod, POD) == []
+    assert POD.conform(pod) == []
     assert pod == {"metadata": {"name": "a", "annotations": {"x": ""}}, "spec": {}}
 
 
@@ -54,7 +54,7 @@ def test_what_means_nothing_is_dropped_as_go_does() -> None:
             ],
         },
     }
-    assert conform(pod, POD) == []
+    assert POD.conform(pod) == []
     assert pod == {
         "metadata": {"name": "a"},
         "spec": {
@@ -78,7 +78,7 @@ def test_what_means_nothing_is_dropped_as_go_does() -> None:
 
 def test_an_empty_value_of_a_wrong_type_is_still_wrong() -> None:
     with pytest.raises(TypeMismatch, match=r"field PodSpec\.spec\.hostNetwork of type bool"):
-        conform({"spec": {"hostNetwork": ""}}, POD)
+        POD.conform({"spec": {"hostNetwork": ""}})
 
 
 def test_the_tables_name_existing_fields() -> None:
@@ -96,7 +96,7 @@ def test_the_tables_name_existing_fields() -> None:
                         walk(each.struct)
 
     for kind in KINDS:
-        walk(struct_of(kind.model))
+        walk(kind.struct)
     for struct, field in {*schema._POINTERS, *schema._KEPT, *schema._NAMED, *schema._BINARY_MAPS}:
         assert field in found[struct], (struct, field)
     everywhere = set().union(*found.values())
@@ -106,7 +106,7 @@ def test_the_tables_name_existing_fields() -> None:
 def test_quantities_may_be_numbers() -> None:
     resources = {"limits": {"cpu": 1, "memory": "1Gi"}, "requests": {"cpu": 0.5}}
     pod: dict[str, Any] = {"spec": {"containers": [{"name": "a", "resources": resources}]}}
-    assert conform(pod, POD) == []
+    assert POD.conform(pod) == []
     assert resources == {"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "0.5"}}
 
 
@@ -191,14 +191,14 @@ def test_quantities_may_be_numbers() -> None:
 )
 def test_wrong_types_are_told_as_go_does(struct: Any, obj: dict[str, Any], message: str) -> None:
     with pytest.raises(TypeMismatch) as caught:
-        conform(obj, struct)
+        struct.conform(obj)
     assert str(caught.value) == message
 
 
 @pytest.mark.parametrize("value", [80, "http", "25%"])
 def test_int_or_string(value: Any) -> None:
     service = {"spec": {"ports": [{"port": 80, "targetPort": value}]}}
-    assert conform(service, SERVICE) == []
+    assert SERVICE.conform(service) == []
     assert service["spec"]["ports"][0]["targetPort"] == value
 
 

@@ -6,7 +6,8 @@ import pytest
 
 from buoy.api import KINDS
 from buoy.api.field_numbers import FIELD_NUMBERS
-from buoy.api.schema import Struct, struct_of
+from buoy.api.resource import CUSTOM_RESOURCE_DEFINITIONS
+from buoy.api.schema import Struct
 from buoy.apiserver import protobuf
 
 from .api_server import Running
@@ -127,7 +128,9 @@ def test_every_field_of_every_kind_has_a_number() -> None:
                 walk(inner.struct)
 
     for kind in KINDS:
-        walk(struct_of(kind.model))
+        # Definitions are read as JSON only, as custom resources are.
+        if kind.resource != CUSTOM_RESOURCE_DEFINITIONS:
+            walk(kind.struct)
     # An alpha feature's field, which 1.37 has dropped again.
     assert missing == ["core_v1.NodeAllocatableResourceClaimStatus.resources"]
 

@@ -43,29 +43,8 @@ _NOBODYS = frozenset(
         ),
     }
 )
-# The structType=atomic and mapType=atomic tags of k8s.io/api's types: owned whole.
-_ATOMIC_STRUCTS = frozenset(
-    {
-        "ConfigMapKeySelector",
-        "FileKeySelector",
-        "LabelSelector",
-        "LocalObjectReference",
-        "NodeSelector",
-        "NodeSelectorTerm",
-        "ObjectFieldSelector",
-        "ObjectReference",
-        "OwnerReference",
-        "ResourceFieldSelector",
-        "RoleRef",
-        "ScopeSelector",
-        "SecretKeySelector",
-        "SecretReference",
-        "Subject",
-        "TypedLocalObjectReference",
-    }
-)
-_ATOMIC_MAPS = frozenset({("PodSpec", "nodeSelector"), ("ServiceSpec", "selector")})
-_KEY_DEFAULTS = {"protocol": "TCP"}
+_PROTOCOL = {"protocol": "TCP"}
+_DEDUCED = Field("deduced", "")
 _MISSING = object()
 
 
@@ -199,27 +178,29 @@ def fields_of(obj: Object, struct: Struct) -> Paths:
 
 def _struct_fields(obj: Object, struct: Struct, prefix: Path) -> Iterator[Path]:
     for name, value in obj.items():
-        field = struct.fields.get(name)
+        field = _field_of(struct, name)
         if field is not None and value is not None:
-            atomic = (struct.name, name) in _ATOMIC_MAPS
-            yield from _value_fields(value, field, (*prefix, f"f:{name}"), atomic)
+            yield from _value_fields(value, field, (*prefix, f"f:{name}"))
 
 
-def _value_fields(value: Any, field: Field, prefix: Path, atomic: bool = False) -> Iterator[Path]:
-    if value and not atomic:
-        if field.base == "struct" and not _is_atomic(field):
-            assert field.struct is not None
-            yield from _struct_fields(value, field.struct, prefix)
-            return
-        if field.base == "map":
-            assert field.item is not None
-            for key, element in value.items():
-                yield from _value_fields(element, field.item, (*prefix, f"f:{key}"))
-            return
-        if field.base == "list" and (field.merge.map_keys or field.merge.merges):
+def _field_of(struct: Struct, name: str) -> Field | None:
+    return struct.fields.get(name) or (_DEDUCED if struct.open else None)
+
+
+def _value_fields(value: Any, field: Field, prefix: Path) -> Iterator[Path]:
+    if value and not field.atomic:
+        if isinstance(value, dict):
+            if field.struct is not None:
+                yield from _struct_fields(value, field.struct, prefix)
+                return
+            if field.base in ("map", "deduced"):
+                for key, element in value.items():
+                    yield from _value_fields(element, field.item or _DEDUCED, (*prefix, f"f:{key}"))
+                return
+        elif isinstance(value, list) and (field.merge.map_keys or field.merge.merges):
             for element in value:
                 step = (*prefix, _step(element, field))
-                if field.item is None or field.item.struct is None:
+                if field.item is None or field.item.struct is None or not isinstance(element, dict):
                     yield step
                 else:
                     yield (*step, ".")
@@ -228,19 +209,16 @@ def _value_fields(value: Any, field: Field, prefix: Path, atomic: bool = False) 
     yield prefix
 
 
-def _is_atomic(field: Field) -> bool:
-    return field.struct is not None and field.struct.name in _ATOMIC_STRUCTS
-
-
 def _step(element: Any, field: Field) -> str:
     """The path step of a list's element."""
-    if not field.merge.map_keys:
+    if not field.merge.map_keys or not isinstance(element, dict):
         return f"v:{json.dumps(element, separators=(',', ':'))}"
     return f"k:{json.dumps(_key(element, field), separators=(',', ':'), sort_keys=True)}"
 
 
 def _key(element: Object, field: Field) -> Object:
-    found = {name: element.get(name, _KEY_DEFAULTS.get(name)) for name in field.merge.map_keys}
+    merge = field.merge
+    found = {name: element.get(name, merge.defaults.get(name)) for name in merge.map_keys}
     return {name: value for name, value in found.items() if value is not None}
 
 
@@ -272,7 +250,7 @@ def _index(items: Any, step: str) -> int | None:
             if element == wanted:
                 return index
         elif isinstance(element, dict) and all(
-            element.get(name, _KEY_DEFAULTS.get(name)) == value for name, value in wanted.items()
+            element.get(name, _PROTOCOL.get(name)) == value for name, value in wanted.items()
         ):
             return index
     return None
@@ -307,17 +285,23 @@ def _merge(live: Any, applied: Any, field: Field | None, struct: Struct | None) 
             return applied
         result = dict(live)
         for name, value in applied.items():
-            inner = struct.fields.get(name)
-            if name not in live or inner is None or (struct.name, name) in _ATOMIC_MAPS:
+            inner = _field_of(struct, name)
+            if name not in live or inner is None or inner.atomic:
                 result[name] = value
             else:
-                nested = None if _is_atomic(inner) else inner.struct
-                result[name] = _merge(live[name], value, inner, nested)
+                result[name] = _merge(live[name], value, inner, inner.struct)
         return result
     if field is None or not isinstance(live, type(applied)):
         return applied
-    if field.base == "map":
-        return {**live, **applied}
+    if field.base == "map" or (field.base == "deduced" and isinstance(applied, dict)):
+        item = field.item or _DEDUCED
+        return {
+            **live,
+            **{
+                key: _merge(live[key], value, item, item.struct) if key in live else value
+                for key, value in applied.items()
+            },
+        }
     if field.base == "list" and (field.merge.map_keys or field.merge.merges):
         inner = field.item
         result_list = list(live)

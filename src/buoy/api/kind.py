@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -9,6 +10,7 @@ from typing import Any, Literal
 from . import meta
 from .meta import Object
 from .resource import Resource
+from .schema import Struct, struct_of
 from .status import FieldError
 
 
@@ -18,7 +20,7 @@ class Column:
 
     name: str
     value: Callable[[Object], Any]
-    type: Literal["string", "integer", "date"] = "string"
+    type: Literal["string", "integer", "number", "boolean", "date"] = "string"
     wide: bool = False
     format: str = ""
     description: str = ""
@@ -43,7 +45,7 @@ class View:
 
 
 def no_defaults(obj: Object) -> None:
-    """Nothing to fill in."""
+    """Nothing to fill in, or to do."""
 
 
 def no_errors(new: Object, old: Object | None) -> Sequence[FieldError]:
@@ -64,18 +66,19 @@ def keep(new: Object, old: Object | None) -> None:
 class Kind:
     """A resource the API server serves.
 
-    *model* is the lightkube-models dataclass that gives shape, documentation and merge keys.
+    *model* is the lightkube-models dataclass that gives shape, documentation and merge keys; the kind of a
+    custom resource has its `Struct` there.
     *default* fills unset fields in place. *prepare(new, old)* enforces, in place and before validation, what
     a user may not set (status on create, immutable bookkeeping); old is None on create. *validate(new, old)*
-    returns the faults of a defaulted object. *warn* tells the user what is odd about one that is accepted;
-    *deprecated* is told with every answer about such objects but a watch. *has_status* gives the kind the
-    ``status`` subresource; *has_generation* makes ``metadata.generation`` count changes of anything but
-    metadata and status. *view* says that the objects are another resource's; the functions here then see the
-    converted ones.
+    returns the faults of a defaulted object. *begin_delete* changes one at the first request to delete it.
+    *warn* tells the user what is odd about one that is accepted; *deprecated* is told with every answer about
+    such objects but a watch. *has_status* gives the kind the ``status`` subresource; *has_generation* makes
+    ``metadata.generation`` count changes of anything but metadata and status. *view* says that the objects
+    are another resource's; the functions here then see the converted ones.
     """
 
     resource: Resource
-    model: type
+    model: type | Struct
     singular: str
     short_names: tuple[str, ...] = ()
     categories: tuple[str, ...] = ()
@@ -86,15 +89,33 @@ class Kind:
     scale: Scale | None = None
     default: Callable[[Object], None] = no_defaults
     prepare: Callable[[Object, Object | None], None] = keep
+    begin_delete: Callable[[Object], None] = no_defaults
     validate: Callable[[Object, Object | None], Sequence[FieldError]] = no_errors
     warn: Callable[[Object], Iterable[str]] = no_warnings
     deprecated: str = ""
     validate_status: Callable[[Object, Object], Sequence[FieldError]] | None = None
     selectable_fields: Mapping[str, Callable[[Object], str]] = field(default_factory=dict)
 
+    list_name: str = ""
+    """What a list of them is called, if not the name with ``List``."""
+
     @property
     def name(self) -> str:
         return self.resource.kind
+
+    @property
+    def list_kind(self) -> str:
+        return self.list_name or f"{self.resource.kind}List"
+
+    @property
+    def custom(self) -> bool:
+        """Made from a CustomResourceDefinition."""
+        return isinstance(self.model, Struct)
+
+    @functools.cached_property
+    def struct(self) -> Struct:
+        """The compiled shape of its objects."""
+        return self.model if isinstance(self.model, Struct) else struct_of(self.model)
 
 
 NAME_COLUMN = Column("Name", meta.name, format="name")

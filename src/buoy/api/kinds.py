@@ -4,6 +4,7 @@ from .apps import CONTROLLER_REVISION, DAEMON_SET, DEPLOYMENT, REPLICA_SET, STAT
 from .batch import JOB
 from .config import CONFIG_MAP, SECRET
 from .coordination import LEASE
+from .custom.definition import CUSTOM_RESOURCE_DEFINITION
 from .endpoints import ENDPOINT_SLICE, ENDPOINTS_KIND
 from .event import CORE_EVENT, EVENT
 from .kind import Kind
@@ -37,4 +38,5 @@ KINDS: tuple[Kind, ...] = (
     CLUSTER_ROLE,
     ROLE_BINDING,
     CLUSTER_ROLE_BINDING,
+    CUSTOM_RESOURCE_DEFINITION,
 )

@@ -23,6 +23,7 @@ if importlib.util.find_spec("lightkube.core") is None:
     _stand_in()
 
 from lightkube.models import (  # noqa: E402
+    apiextensions_v1,
     apps_v1,
     batch_v1,
     coordination_v1,
@@ -34,6 +35,7 @@ from lightkube.models import (  # noqa: E402
 )
 
 __all__ = [
+    "apiextensions_v1",
     "apps_v1",
     "batch_v1",
     "coordination_v1",

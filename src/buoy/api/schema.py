@@ -1,8 +1,8 @@
 """The shape of objects: what lightkube's dataclasses say, compiled into a tree that is quick to walk.
 
-`conform` is Kubernetes' typed decoding: it drops what no type knows, and says so; drops what means as much as
-nothing, as Go's encoder does (``omitempty``); makes texts of quantities; and raises on a value of a wrong
-type, in the words of Go's JSON decoder.
+`Struct.conform` is Kubernetes' typed decoding: it drops what no type knows, and says so; drops what means as
+much as nothing, as Go's encoder does (``omitempty``); makes texts of quantities; and raises on a value of a
+wrong type, in the words of Go's JSON decoder.
 """
 
 from __future__ import annotations
@@ -21,16 +21,22 @@ from typing import Any, Literal
 from . import quantity
 from .meta import Object
 
-Base = Literal["struct", "map", "list", "string", "integer", "number", "boolean", "time", "quantity", "any"]
+Base = Literal[
+    "struct", "map", "list", "string", "integer", "number", "boolean", "time", "quantity", "any", "deduced"
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Merge:
-    """How a list or map is merged by patches: strategic's strategies and key, and apply's map keys."""
+    """How a list or map is merged by patches: strategic's strategies and key, and apply's map keys.
+
+    *defaults* are what map keys are that an element leaves out.
+    """
 
     strategies: tuple[str, ...] = ()
     key: str = ""
     map_keys: tuple[str, ...] = ()
+    defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict, hash=False)
 
     @property
     def merges(self) -> bool:
@@ -45,7 +51,8 @@ class Field:
     """One field's type. *item* is the element's of a map or list; *struct* is set for structs.
 
     *go* is the name that Kubernetes' decoder calls the type by. A *binary* string is base64. An empty value
-    of the class *omitted* (zero, false, "", [] or {}) is as good as none.
+    of the class *omitted* (zero, false, "", [] or {}) is as good as none. Of a *deduced* field, the value
+    says what it is; one that is *atomic* is owned, and replaced, whole.
     """
 
     base: Base
@@ -56,17 +63,28 @@ class Field:
     int_or_string: bool = False
     binary: bool = False
     omitted: type | None = None
+    atomic: bool = False
 
 
 @dataclass(slots=True, eq=False)
 class Struct:
-    """A type with named fields. *module* is lightkube's: ``core_v1``."""
+    """A type with named fields. *module* is lightkube's: ``core_v1``. An *open* one may have others, too."""
 
     name: str
     module: str
     model: type
     fields: dict[str, Field]
     required: frozenset[str]
+    open: bool = False
+
+    def conform(self, obj: Object) -> list[str]:
+        """Fit *obj* to the type in place; the paths of the unknown fields that were dropped.
+
+        Raises TypeMismatch.
+        """
+        unknown: list[str] = []
+        _conform_struct(obj, self, _ROOT, unknown)
+        return unknown
 
 
 class TypeMismatch(Exception):
@@ -126,11 +144,20 @@ def struct_of(model: type) -> Struct:
             described = dataclasses.replace(described, go="map[string][]uint8", item=item)
         elif where in _NAMED:
             described = _renamed(described, _NAMED[where])
+        elif where in _SCHEMA_MAPS:
+            item = Field("struct", "v1.JSONSchemaProps", struct)
+            described = Field("map", "map[string]v1.JSONSchemaProps", item=item)
+        elif where in _SCHEMAS_OR_OTHER:
+            described = dataclasses.replace(described, struct=struct)
         optional = field.default is not dataclasses.MISSING or (
             field.default_factory is not dataclasses.MISSING
         )
         if optional:
             described = dataclasses.replace(described, omitted=_omitted(described, *where))
+        if where in _ATOMIC_MAPS or (
+            described.struct is not None and described.struct.name in _ATOMIC_STRUCTS
+        ):
+            described = dataclasses.replace(described, atomic=True)
         struct.fields[name] = described
         if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             required.append(name)
@@ -286,6 +313,8 @@ _POINTERS = frozenset(
 _KEPT = frozenset(
     {
         ("ClusterRole", "rules"),
+        ("CustomResourceDefinitionStatus", "conditions"),
+        ("CustomResourceDefinitionStatus", "storedVersions"),
         ("EndpointSlice", "ports"),
         ("Event", "reportingComponent"),
         ("Event", "reportingInstance"),
@@ -296,16 +325,24 @@ _KEPT = frozenset(
 # Booleans and integers that are no pointers anywhere.
 _PLAIN_BOOLEANS = frozenset(
     (
+        "deprecated",
+        "exclusiveMaximum",
+        "exclusiveMinimum",
         "hostIPC",
         "hostNetwork",
         "hostPID",
+        "nullable",
         "paused",
+        "preserveUnknownFields",
         "publishNotReadyAddresses",
         "readOnly",
         "stdin",
         "stdinOnce",
         "tty",
+        "uniqueItems",
         "unschedulable",
+        "x-kubernetes-embedded-resource",
+        "x-kubernetes-int-or-string",
     )
 )
 _PLAIN_INTEGERS = frozenset(
@@ -332,6 +369,14 @@ _PLAIN_INTEGERS = frozenset(
         "updatedNumberScheduled",
         "updatedReplicas",
     )
+)
+
+# A schema has schemas in it; some of these may also be a boolean or a list.
+_SCHEMA_MAPS = frozenset(
+    ("JSONSchemaProps", name) for name in ("definitions", "patternProperties", "properties")
+)
+_SCHEMAS_OR_OTHER = frozenset(
+    ("JSONSchemaProps", name) for name in ("additionalItems", "additionalProperties", "items")
 )
 
 _BINARY_MAPS = frozenset({("Secret", "data"), ("ConfigMap", "binaryData")})
@@ -367,19 +412,33 @@ _NAMED: Mapping[tuple[str, str], str] = {
 }
 
 
+# The structType=atomic and mapType=atomic tags of k8s.io/api's types: owned whole.
+_ATOMIC_STRUCTS = frozenset(
+    {
+        "ConfigMapKeySelector",
+        "FileKeySelector",
+        "LabelSelector",
+        "LocalObjectReference",
+        "NodeSelector",
+        "NodeSelectorTerm",
+        "ObjectFieldSelector",
+        "ObjectReference",
+        "OwnerReference",
+        "ResourceFieldSelector",
+        "RoleRef",
+        "ScopeSelector",
+        "SecretKeySelector",
+        "SecretReference",
+        "Subject",
+        "TypedLocalObjectReference",
+    }
+)
+_ATOMIC_MAPS = frozenset({("PodSpec", "nodeSelector"), ("ServiceSpec", "selector")})
+
+
 Unknown = list[str]
 _Path = tuple[Any, Any]
 _ROOT: _Path = (None, "")
-
-
-def conform(obj: Object, struct: Struct) -> Unknown:
-    """Fit *obj* to its type in place; the paths of the unknown fields that were dropped.
-
-    Raises TypeMismatch.
-    """
-    unknown: Unknown = []
-    _conform_struct(obj, struct, _ROOT, unknown)
-    return unknown
 
 
 def _conform_struct(obj: Object, struct: Struct, path: _Path, unknown: Unknown) -> None:
@@ -444,6 +503,8 @@ def _conform(value: Any, field: Field, parent: Struct, path: _Path, unknown: Unk
                 value[key] = _ZERO.get(item.base)
             elif item.base == "string" and element.__class__ is str and not item.binary:
                 continue
+            elif item.base == "struct":
+                value[key] = _conform(element, item, parent, (path, key), unknown)
             else:
                 # Go's decoder leaves the keys of maps out of the path that it tells.
                 value[key] = _conform(element, item, parent, path, unknown)
@@ -465,7 +526,9 @@ def _conform(value: Any, field: Field, parent: Struct, path: _Path, unknown: Unk
         if value.__class__ not in (int, float):
             raise _mismatch(value, field, parent, path)
     elif base == "any":
-        if field.int_or_string and value.__class__ is not str:
+        if field.struct is not None and value.__class__ is dict:
+            _conform_struct(value, field.struct, path, unknown)
+        elif field.int_or_string and value.__class__ is not str:
             number = _INT32
             if value.__class__ is not int or not _fits(value, number):
                 raise _mismatch(value, number, parent, path)
@@ -553,7 +616,7 @@ def _show(path: _Path) -> str:
 
 
 def _by(*keys: str) -> Merge:
-    return Merge(("merge",), keys[0], keys)
+    return Merge(("merge",), keys[0], keys, {"protocol": "TCP"} if "protocol" in keys else {})
 
 
 _CONDITIONS = _by("type")
@@ -595,6 +658,7 @@ _MERGE: Mapping[tuple[str, str], Merge] = {
     ("PodDisruptionBudgetSpec", "selector"): Merge(("replace",)),
     ("ServiceCIDRStatus", "conditions"): _CONDITIONS,
     ("CustomResourceDefinitionStatus", "conditions"): Merge((), "", ("type",)),
+    ("JSONSchemaProps", "x-kubernetes-validations"): Merge(("merge",), "rule", ("rule",)),
     **{
         (container, field): merge
         for container in ("Container", "EphemeralContainer")

@@ -10,13 +10,14 @@ from buoy.api.meta import Object
 from buoy.api.resource import (
     CLUSTER_ROLE_BINDINGS,
     CLUSTER_ROLES,
+    CUSTOM_RESOURCE_DEFINITIONS,
     NAMESPACES,
     PODS,
     ROLE_BINDINGS,
     ROLES,
     SERVICE_ACCOUNTS,
 )
-from buoy.api.status import forbidden, not_found
+from buoy.api.status import StatusError, forbidden, not_found
 
 from .authorization import Attributes, Authorizer
 from .bootstrap import SYSTEM_NAMESPACES
@@ -41,6 +42,8 @@ class StandardAdmission:
     async def admit(self, kind: Kind, new: Object, old: Object | None, write: Write) -> None:
         if old is None and kind.resource.namespaced:
             await self._check_namespace(kind, new)
+        if kind.custom and old is None:
+            await self._check_definition(kind)
         if kind.resource == PODS and old is None:
             await self._admit_pod(new)
         elif kind.resource.group == ROLES.group:
@@ -70,6 +73,17 @@ class StandardAdmission:
                 }
             ]
             raise error
+
+    async def _check_definition(self, kind: Kind) -> None:
+        name = f"{kind.resource.plural}.{kind.resource.group}"
+        definition = await self._registry.find(CUSTOM_RESOURCE_DEFINITIONS, "", name)
+        if definition is None or meta.is_terminating(definition):
+            raise StatusError(
+                405,
+                "MethodNotAllowed",
+                "create not allowed while custom resource definition is terminating",
+                {"group": kind.resource.group, "kind": kind.resource.plural},
+            )
 
     # Pods
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,7 @@ class Entry:
     categories: tuple[str, ...] = ()
     of: tuple[str, str] | None = None
     """Group and version of *kind*, where they are not the resource's."""
+    custom: bool = False
 
 
 # What is asked for but kept nowhere.
@@ -56,8 +58,11 @@ _SUBRESOURCES: tuple[tuple[str, str, tuple[str, ...], tuple[str, str] | None], .
 def entries(kinds: Iterable[Kind]) -> list[Entry]:
     found: list[Entry] = []
     core: dict[str, Kind] = {}
+    groups = set()
     for kind in kinds:
         resource = kind.resource
+        if not kind.custom:
+            groups.add(resource.group)
         where = resource.group, resource.version
         if not resource.group:
             core[resource.plural] = kind
@@ -74,6 +79,7 @@ def entries(kinds: Iterable[Kind]) -> list[Entry]:
                 kind.singular,
                 kind.short_names,
                 kind.categories,
+                custom=kind.custom,
             )
         )
         if kind.scale:
@@ -95,6 +101,7 @@ def entries(kinds: Iterable[Kind]) -> list[Entry]:
                     resource.kind,
                     ("get", "patch", "update"),
                     resource.namespaced,
+                    custom=kind.custom,
                 )
             )
     for name, kind_name, verbs, of in _SUBRESOURCES:
@@ -103,14 +110,28 @@ def entries(kinds: Iterable[Kind]) -> list[Entry]:
             found.append(Entry("", "v1", name, kind_name, verbs, parent.resource.namespaced, of=of))
     for group, plural, kind_name, namespaced in _REVIEWS:
         found.append(Entry(group, "v1", plural, kind_name, ("create",), namespaced, kind_name.lower()))
-    found.sort(key=lambda entry: (entry.group, entry.version, entry.name))
+        groups.add(group)
+    found.sort(key=lambda entry: (entry.group not in groups, entry.group, rank(entry.version), entry.name))
     return found
+
+
+def rank(version: str) -> tuple[int, int, int, str]:
+    """The place of a version among others: v2, v1, v2beta1, v1alpha1, then what is named otherwise."""
+    match = _VERSION.fullmatch(version)
+    if match is None:
+        return 3, 0, 0, version
+    stage = {"": 0, "beta": 1, "alpha": 2}[match["stage"] or ""]
+    return stage, -int(match["major"]), -int(match["minor"] or 0), ""
+
+
+_VERSION = re.compile(r"v(?P<major>[1-9]\d*)((?P<stage>alpha|beta)(?P<minor>[1-9]\d*))?", re.ASCII)
 
 
 class Discovery:
     """Every discovery document, ready made."""
 
     def __init__(self, kinds: Sequence[Kind]) -> None:
+        self.kinds = tuple(kinds)
         self.entries = entries(kinds)
         self.groups: dict[str, list[str]] = {}
         for entry in self.entries:

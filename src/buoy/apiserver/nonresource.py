@@ -37,7 +37,7 @@ class NonResource:
         self._tokens = tokens
         self._metrics = metrics
         self._discovery = Discovery(KINDS)
-        self._openapi = OpenApi(KINDS, self._discovery)
+        self._openapi = OpenApi(self._discovery)
         self._checks: dict[str, Check] = {
             "ping": self._ping,
             "log": self._ping,
@@ -45,6 +45,11 @@ class NonResource:
             "informer-sync": self._hub_is_current,
             "poststarthook/start-apiserver": self._is_ready,
         }
+
+    def publish(self) -> None:
+        """The registry offers other kinds than before."""
+        self._discovery = Discovery(self._registry.offered)
+        self._openapi.update(self._discovery)
 
     async def handle(self, request: web.BaseRequest, info: RequestInfo) -> Answer:
         if info.method not in ("GET", "HEAD"):

@@ -6,22 +6,23 @@ Nothing is made before it is asked for, and then in a thread; the second time it
 from __future__ import annotations
 
 import asyncio
-import functools
 import gzip
 import hashlib
 import inspect
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from aiohttp import web
 
 from buoy import KUBERNETES_VERSION, __version__
+from buoy.api.custom.struct import CustomStruct
 from buoy.api.kind import Kind
 from buoy.api.meta import Object
 from buoy.api.models import meta_v1
 from buoy.api.schema import Field, Struct, struct_of
 
-from . import gnostic
+from . import gnostic, patch
 from .answers import Answer
 from .discovery import Discovery, Entry
 from .encoding import to_json
@@ -47,6 +48,37 @@ def definition_name(struct: Struct) -> str:
     """``io.k8s.api.core.v1.Pod``."""
     group, _, version = struct.module.rpartition("_")
     return f"{_PACKAGES.get(group, f'io.k8s.api.{group}')}.{version}.{struct.name}"
+
+
+def name_of(kind: Kind) -> str:
+    """The name of a kind's definition: ``io.k8s.api.core.v1.Pod``, ``com.example.stable.v1.CronTab``."""
+    if not kind.custom:
+        return definition_name(kind.struct)
+    resource = kind.resource
+    return ".".join([*reversed(resource.group.split(".")), resource.version, resource.kind])
+
+
+def _for_version_2(schema: Mapping[str, Any]) -> Object:
+    """A structural schema without what OpenAPI 2, or kubectl's reading of it, cannot say."""
+    result = {name: value for name, value in schema.items() if name not in _ONLY_VERSION_3}
+    if schema.get("nullable"):
+        for name in ("type", "items", "properties", "additionalProperties"):
+            result.pop(name, None)
+        return result
+    if schema.get("x-kubernetes-int-or-string"):
+        result["type"] = "string"
+    if schema.get("x-kubernetes-preserve-unknown-fields"):
+        result.pop("items", None)
+        result.pop("properties", None)
+    if "properties" in result:
+        result["properties"] = {name: _for_version_2(each) for name, each in result["properties"].items()}
+    for name in ("items", "additionalProperties"):
+        if isinstance(result.get(name), dict):
+            result[name] = _for_version_2(result[name])
+    return result
+
+
+_ONLY_VERSION_3 = frozenset(("allOf", "anyOf", "oneOf", "not", "nullable"))
 
 
 def documentation(model: type) -> tuple[str, dict[str, str]]:
@@ -78,9 +110,11 @@ class Schemas:
 
     def add(self, kind: Kind) -> None:
         resource = kind.resource
-        struct = struct_of(kind.model)
-        self._struct(struct)
-        name = definition_name(struct)
+        name = name_of(kind)
+        if isinstance(kind.struct, CustomStruct):
+            self.definitions[name] = self._custom(kind.struct)
+        else:
+            self._struct(kind.struct)
         gvk = [{"group": resource.group, "kind": resource.kind, "version": resource.version}]
         self.definitions[name][_GVK] = gvk
         self._struct(struct_of(meta_v1.ListMeta))
@@ -98,8 +132,19 @@ class Schemas:
                     "items": self._reference(name),
                 },
             },
-            _GVK: [{"group": resource.group, "kind": f"{resource.kind}List", "version": resource.version}],
+            _GVK: [{"group": resource.group, "kind": kind.list_kind, "version": resource.version}],
         }
+
+    def _custom(self, struct: CustomStruct) -> Object:
+        self._struct(struct_of(meta_v1.ObjectMeta))
+        source = _for_version_2(struct.schema.source) if self.version == 2 else dict(struct.schema.source)
+        source["properties"] = {
+            **(source.get("properties") or {}),
+            "apiVersion": {"type": "string", "description": _API_VERSION},
+            "kind": {"type": "string", "description": _KIND},
+            "metadata": self._reference(f"{_META}.ObjectMeta", "Standard object's metadata."),
+        }
+        return source
 
     def add_delete_options(self) -> None:
         self._struct(struct_of(meta_v1.DeleteOptions))
@@ -233,12 +278,6 @@ _LIST_QUERY = (
     "watch",
 )
 _WRITE_QUERY = ("dryRun", "fieldManager", "fieldValidation")
-_PATCHES = (
-    "application/json-patch+json",
-    "application/merge-patch+json",
-    "application/strategic-merge-patch+json",
-    "application/apply-patch+yaml",
-)
 _METHODS: dict[str, tuple[str, tuple[str, ...]]] = {
     "list": ("get", _LIST_QUERY),
     "deletecollection": ("delete", ("dryRun", "gracePeriodSeconds", "propagationPolicy", *_LIST_QUERY[:-1])),
@@ -302,8 +341,9 @@ class Paths:
             {"type": "object"} if verb == "patch" or not name else {"$ref": self._prefix + name}
         )
         response: Object = {"description": "OK"}
+        patches = patch.PATCH_TYPES_OF_CUSTOM if entry.custom else patch.PATCH_TYPES
         if self._version == 2:
-            operation["consumes"] = list(_PATCHES) if verb == "patch" else ["*/*"]
+            operation["consumes"] = list(patches) if verb == "patch" else ["*/*"]
             operation["produces"] = ["application/json", "application/yaml"]
             if body:
                 parameters.append({"name": "body", "in": "body", "required": True, "schema": body_schema})
@@ -311,7 +351,7 @@ class Paths:
                 response["schema"] = {"$ref": answered}
         else:
             if body:
-                kinds = _PATCHES if verb == "patch" else ("*/*",)
+                kinds = patches if verb == "patch" else ("*/*",)
                 operation["requestBody"] = {
                     "required": True,
                     "content": {kind: {"schema": body_schema} for kind in kinds},
@@ -357,19 +397,40 @@ def _operation_id(entry: Entry, verb: str) -> str:
 class OpenApi:
     """Serves the documents."""
 
-    def __init__(self, kinds: Sequence[Kind], discovery: Discovery) -> None:
-        self._kinds = kinds
-        self._discovery = discovery
+    def __init__(self, discovery: Discovery) -> None:
         self._lock = asyncio.Lock()
-        self._kept: dict[str, bytes] = {}
-        names = "".join(
-            f"{entry.group}/{entry.version}/{entry.name}{entry.verbs}" for entry in discovery.entries
-        )
-        self._hash = (
-            hashlib.sha256(f"{__version__} {KUBERNETES_VERSION} {names}".encode()).hexdigest().upper()
-        )
+        self._kept: dict[tuple[str, str], bytes] = {}
+        self.update(discovery)
 
-    async def _made(self, key: str, make: Callable[[], bytes]) -> bytes:
+    def update(self, discovery: Discovery) -> None:
+        """What is discovered has changed; the documents that stay as they were are kept."""
+        self._discovery = discovery
+        self._hashes = {path: self._hash(group, version) for path, group, version in self._groups()}
+        whole = hashlib.sha256("".join(self._hashes.values()).encode()).hexdigest()
+        self._hashes[""] = whole
+        valid = set(self._hashes.values())
+        self._kept = {key: made for key, made in self._kept.items() if key[1] in valid}
+
+    def _hash(self, group: str, version: str) -> str:
+        """Names the content of a group version's document."""
+        parts = [f"{__version__} {KUBERNETES_VERSION}"]
+        parts += [f"{entry.name}{entry.verbs}" for entry in self._entries(group, version)]
+        made = hashlib.sha256("\n".join([group, version, *parts]).encode())
+        for kind in self._kinds(group, version):
+            if isinstance(kind.struct, CustomStruct):
+                made.update(to_json(kind.struct.schema.source))
+        return made.hexdigest().upper()
+
+    def _entries(self, group: str, version: str) -> list[Entry]:
+        return [e for e in self._discovery.entries if (e.group, e.version) == (group, version)]
+
+    def _kinds(self, group: str, version: str) -> list[Kind]:
+        return [
+            k for k in self._discovery.kinds if (k.resource.group, k.resource.version) == (group, version)
+        ]
+
+    async def _made(self, form: str, hash: str, make: Callable[[], bytes]) -> bytes:
+        key = form, hash
         found = self._kept.get(key)
         if found is None:
             async with self._lock:
@@ -393,62 +454,59 @@ class OpenApi:
 
     def _schema_names(self) -> dict[tuple[str, str, str], str]:
         return {
-            (kind.resource.group, kind.resource.version, kind.resource.kind): definition_name(
-                struct_of(kind.model)
-            )
-            for kind in self._kinds
+            (kind.resource.group, kind.resource.version, kind.resource.kind): name_of(kind)
+            for kind in self._discovery.kinds
         }
 
     def document(self, group: str, version: str) -> Object:
         """The OpenAPI 3 document of a group version."""
-        mine = [k for k in self._kinds if (k.resource.group, k.resource.version) == (group, version)]
-        entries = [e for e in self._discovery.entries if (e.group, e.version) == (group, version)]
         return {
             "openapi": "3.0.0",
             "info": {"title": "Kubernetes", "version": KUBERNETES_VERSION},
-            "paths": Paths(3, self._schema_names()).of(entries),
-            "components": {"schemas": self._schemas(3, mine).definitions},
+            "paths": Paths(3, self._schema_names()).of(self._entries(group, version)),
+            "components": {"schemas": self._schemas(3, self._kinds(group, version)).definitions},
         }
 
-    @functools.cached_property
     def swagger(self) -> Object:
         """The one OpenAPI 2 document."""
         return {
             "swagger": "2.0",
             "info": {"title": "Kubernetes", "version": KUBERNETES_VERSION},
             "paths": Paths(2, self._schema_names()).of(self._discovery.entries),
-            "definitions": self._schemas(2, self._kinds).definitions,
+            "definitions": self._schemas(2, self._discovery.kinds).definitions,
         }
 
     async def v2(self, accept: str) -> Answer:
         """JSON, or gnostic's protobuf, which kubectl up to 1.26 insists on."""
+        whole = self._hashes[""]
         for part in accept.split(","):
             if part.strip().startswith("application/com.github.proto-openapi.spec.v2"):
-                body = await self._made("v2 protobuf", lambda: gnostic.encode(self.swagger))
+                body = await self._made("v2 protobuf", whole, lambda: gnostic.encode(self.swagger()))
                 return Answer(body, content_type=gnostic.CONTENT_TYPE)
-        return Answer(await self._made("v2", lambda: to_json(self.swagger)))
+        return Answer(await self._made("v2", whole, lambda: to_json(self.swagger())))
 
     async def v3(self, path: str, wanted: str, request: web.BaseRequest) -> Answer:
         if not path:
             paths = {
-                each: {"serverRelativeURL": f"/openapi/v3/{each}?hash={self._hash}"}
+                each: {"serverRelativeURL": f"/openapi/v3/{each}?hash={self._hashes[each]}"}
                 for each, _, _ in self._groups()
             }
             return Answer(to_json({"paths": paths}))
         where = next(((group, version) for each, group, version in self._groups() if each == path), None)
         if where is None:
             raise generic_not_found()
-        headers = [("ETag", f'"{self._hash}"'), ("Vary", "Accept, Accept-Encoding")]
-        if wanted == self._hash:
+        mine = self._hashes[path]
+        headers = [("ETag", f'"{mine}"'), ("Vary", "Accept, Accept-Encoding")]
+        if wanted == mine:
             headers.append(("Cache-Control", "public, immutable, max-age=31536000"))
-        if request.headers.get("If-None-Match") == f'"{self._hash}"':
+        if request.headers.get("If-None-Match") == f'"{mine}"':
             return Answer(b"", 304, headers=tuple(headers))
-        body = await self._made(path, lambda: to_json(self.document(*where)))
+        body = await self._made("v3", mine, lambda: to_json(self.document(*where)))
         if "gzip" in request.headers.get("Accept-Encoding", ""):
             plain = body
-            body = await self._made(f"{path} gzip", lambda: gzip.compress(plain, 5, mtime=0))
+            body = await self._made("v3 gzip", mine, lambda: gzip.compress(plain, 5, mtime=0))
             headers.append(("Content-Encoding", "gzip"))
         if "yaml" in request.headers.get("Accept", "") and "json" not in request.headers["Accept"]:
-            body = await self._made(f"{path} yaml", lambda: to_yaml(self.document(*where)))
+            body = await self._made("v3 yaml", mine, lambda: to_yaml(self.document(*where)))
             return Answer(body, content_type="application/yaml")
         return Answer(body, headers=tuple(headers))

@@ -18,6 +18,7 @@ MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
 PATCH_TYPES = (JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, APPLY_PATCH)
+PATCH_TYPES_OF_CUSTOM = (JSON_PATCH, MERGE_PATCH, APPLY_PATCH)
 
 _MOST_OPERATIONS = 10_000
 

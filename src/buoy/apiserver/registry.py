@@ -124,9 +124,33 @@ class Registry:
     def __init__(self, store: Store, kinds: Iterable[Kind], decoded: Decoded) -> None:
         self.store = store
         self.decoded = decoded
-        self.served: dict[Resource, Served] = {kind.resource: Served(kind) for kind in kinds}
+        self.served: dict[Resource, Served] = {}
+        self._offered: dict[tuple[str, str, str], Served] = {}
+        for kind in kinds:
+            self.serve(kind)
         self.admission: Admission | None = None
         self.allocators: dict[Resource, Allocator] = {}
+
+    # What there is
+
+    def serve(self, kind: Kind, *, offered: bool = True) -> None:
+        """Take up a kind. One that is not *offered* is only there to be stored."""
+        served = self.served[kind.resource] = Served(kind)
+        if offered:
+            self._offered[kind.resource[:3]] = served
+
+    def withdraw(self, kinds: Iterable[Kind]) -> None:
+        for kind in kinds:
+            del self.served[kind.resource]
+            self._offered.pop(kind.resource[:3], None)
+
+    def at(self, group: str, version: str, plural: str) -> Served | None:
+        """What is offered under a URL."""
+        return self._offered.get((group, version, plural))
+
+    @property
+    def offered(self) -> list[Kind]:
+        return [served.kind for served in self._offered.values()]
 
     # Reading
 
@@ -313,6 +337,9 @@ class Registry:
                 metadata.pop(kept, None)
         metadata.pop("selfLink", None)
         if write.subresource == "status":
+            if kind.custom:
+                # Other kinds may change their labels and finalizers with the status, custom ones may not.
+                metadata = {**old_metadata, "managedFields": metadata.get("managedFields")}
             new = {**old, "metadata": metadata, "status": new.get("status", {})}
         kind.default(new)
         if self.admission is not None:
@@ -334,7 +361,7 @@ class Registry:
                 raise invalid_object(resource.group, resource.kind, name, list(errors))  # type: ignore[arg-type]
             if not write.subresource:
                 write.warnings.extend(kind.warn(new))
-            if kind.has_generation and write.subresource in ("", "scale") and _spec_changed(new, old):
+            if kind.has_generation and write.subresource in ("", "scale") and _spec_changed(kind, new, old):
                 metadata["generation"] = old_metadata.get("generation", 0) + 1
             metadata.pop("resourceVersion", None)
             if not write.applied:
@@ -348,9 +375,10 @@ class Registry:
                 self._deleted(served, old)
                 return Record(record.key, value, revision)
             metadata["resourceVersion"] = str(record.revision)
-            if new == old:
+            stored = self._stored(served, new)
+            if new == old and (kind.view is None or stored == self.decoded.get(record)):
                 return record
-            value = encode(self._stored(served, new))
+            value = encode(stored)
             if write.dry_run:
                 return Record(record.key, value, record.revision)
             revision = await self.store.update(record.key, value, record.revision)
@@ -481,15 +509,15 @@ def _set_managers(served: Served, new: Object, old: Object, write: Write) -> Non
         new["metadata"].pop("managedFields", None)
 
 
-def _spec_changed(new: Object, old: Object) -> bool:
-    """Whether anything but metadata and status differs."""
+def _spec_changed(kind: Kind, new: Object, old: Object) -> bool:
+    """Whether anything but metadata and status differs; a status without a subresource is like the rest."""
     if new.get("spec") != old.get("spec"):
         return True
-    return any(
-        new.get(name) != old.get(name)
-        for name in new.keys() | old.keys()
-        if name not in ("metadata", "status", "spec", "kind", "apiVersion")
-    )
+    ignored = _NO_SPEC if kind.has_status or not kind.custom else _NO_SPEC - {"status"}
+    return any(new.get(name) != old.get(name) for name in new.keys() | old.keys() if name not in ignored)
+
+
+_NO_SPEC = frozenset(("metadata", "status", "spec", "kind", "apiVersion"))
 
 
 def _gone(new: Object, old: Object) -> bool:
@@ -512,6 +540,8 @@ def _mark_deleted(kind: Kind, obj: Object, options: DeleteOptions) -> tuple[bool
     """Bring *obj* to what a delete makes of it: (it has changed, it can go at once)."""
     metadata = obj["metadata"]
     before = (metadata.get("deletionTimestamp"), metadata.get("deletionGracePeriodSeconds"))
+    if not metadata.get("deletionTimestamp"):
+        kind.begin_delete(obj)
     finalizers = list(metadata.get("finalizers") or ())
     for finalizer, policies in ((ORPHAN, ("Orphan",)), (FOREGROUND, ("Foreground",))):
         if options.propagation in policies:

@@ -17,7 +17,7 @@ from aiohttp import web
 from buoy.api import apply, meta, selectors
 from buoy.api.meta import Object
 from buoy.api.resource import NAMESPACES, PODS, SERVICES, Resource
-from buoy.api.schema import TypeMismatch, conform
+from buoy.api.schema import TypeMismatch
 from buoy.api.status import StatusError, bad_request, expired, invalid, invalid_object, required
 from buoy.store import Record
 
@@ -97,13 +97,10 @@ class Rest:
         self.registry = registry
         self.hub = hub
         self.subresources: dict[tuple[Resource, str], Subresource] = {}
-        self._served = {
-            (served.resource.group, served.resource.version, served.resource.plural): served
-            for served in registry.served.values()
-        }
+        self.scale: Subresource | None = None
 
     def find(self, info: RequestInfo) -> Served | None:
-        return self._served.get((info.group, info.version, info.resource))
+        return self.registry.at(info.group, info.version, info.resource)
 
     async def handle(self, request: web.BaseRequest, info: RequestInfo, user: User, served: Served) -> Result:
         """Answer a request. Raises StatusError."""
@@ -398,8 +395,9 @@ class Rest:
     ) -> Callable[[Object], Object]:
         """The function that applies the patch in *body* to an object. Raises StatusError 400, 415."""
         content_type = call.request.headers.get("Content-Type", "").partition(";")[0].strip()
-        if content_type not in patch.PATCH_TYPES or content_type == patch.APPLY_PATCH:
-            raise patch.unsupported(content_type, patch.PATCH_TYPES)
+        known = patch.PATCH_TYPES_OF_CUSTOM if call.served.kind.custom and not struct else patch.PATCH_TYPES
+        if content_type not in known or content_type == patch.APPLY_PATCH:
+            raise patch.unsupported(content_type, known)
         try:
             decoded = msgspec.json.decode(body)
         except msgspec.DecodeError as error:
@@ -413,7 +411,7 @@ class Rest:
             if not isinstance(new.get("metadata"), dict):
                 raise bad_request("metadata is not an object")
             try:
-                unknown = conform(new, struct)
+                unknown = struct.conform(new)
             except TypeMismatch as error:
                 raise _bad_patch(body, str(error)) from None
             faults = [f'unknown field "{path}"' for path in unknown]
@@ -553,6 +551,8 @@ class Rest:
     async def _subresource(self, call: Call) -> Result:
         info, kind = call.info, call.served.kind
         handler = self.subresources.get((call.served.resource, info.subresource))
+        if info.subresource == "scale" and kind.scale is not None:
+            handler = self.scale
         if handler is not None:
             return await handler(call)
         if info.subresource == "status" and kind.has_status:
@@ -598,7 +598,7 @@ def fit(obj: Any, body: bytes, served: Served, validation: str, write: Write) ->
     prefix = f'{kind} in version "{resource.version}" cannot be handled as a {resource.kind}: '
     count = to_json(obj).count(b'":') if validation != "Ignore" else -1
     try:
-        unknown = conform(obj, served.struct)
+        unknown = served.struct.conform(obj)
     except TypeMismatch as error:
         raise bad_request(prefix + str(error)) from None
     if validation == "Ignore":

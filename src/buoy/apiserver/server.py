@@ -26,6 +26,7 @@ from .answers import error_answer
 from .authentication import Authenticator, ServiceAccountTokens, read_token_file
 from .authorization import Attributes, Authorizer
 from .bootstrapping import bootstrap
+from .definitions import Definitions
 from .encoding import Decoded
 from .expiry import expire_forever
 from .impersonation import impersonate
@@ -69,6 +70,7 @@ class ApiServer:
         Subresources(self.registry, self.rest, tokens, self.kubelets).install()
         self.reviews = Reviews(self.authenticator, self.authorizer)
         self.non_resource = NonResource(options, self.registry, self.hub, tokens, self.metrics)
+        self.definitions = Definitions(self.registry, self.hub, self.non_resource.publish)
         self.streaming = Streaming(self)
 
     async def prepare(self) -> None:
@@ -80,6 +82,7 @@ class ApiServer:
         self.registry.allocators[SERVICES] = self.allocator
         await bootstrap(self.registry, self.options)
         await self.authorizer.load()
+        await self.definitions.load()
         self.registry.admission = StandardAdmission(self.registry, self.authorizer)
 
     async def identify(self, certificate: Any, headers: Any) -> User:
@@ -204,6 +207,7 @@ async def serve(options: Options) -> None:
             ready = asyncio.Event()
             tasks.create_task(server.hub.run(ready), name="watch hub")
             await ready.wait()
+            tasks.create_task(server.definitions.run(), name="custom resource definitions")
             tasks.create_task(expire_forever(server.registry), name="event expiry")
             listeners = [
                 await loop.create_server(

@@ -75,9 +75,7 @@ class Subresources:
         handlers[NAMESPACES, "finalize"] = self._finalize
         handlers[SERVICE_ACCOUNTS, "token"] = self._token
         handlers[NODES, "proxy"] = self._node_proxy
-        for resource, served in self._registry.served.items():
-            if served.kind.scale is not None:
-                handlers[resource, "scale"] = self._scale
+        self._rest.scale = self._scale
 
     # scale
 
@@ -364,11 +362,13 @@ def _walk(obj: Object, path: str) -> object:
 
 
 def _scale_of(obj: Object, scale: Scale) -> Object:
-    selector = _walk(obj, scale.selector)
+    selector = _walk(obj, scale.selector) if scale.selector else None
     metadata = obj["metadata"]
     status: Object = {"replicas": _walk(obj, scale.status_replicas) or 0}
     if isinstance(selector, dict):
         status["selector"] = str(selectors.from_object(selector))
+    elif isinstance(selector, str) and selector:
+        status["selector"] = selector
     return {
         "kind": "Scale",
         "apiVersion": "autoscaling/v1",

@@ -8,7 +8,6 @@ from typing import Any
 from buoy.api.duration import age
 from buoy.api.kind import Column, Kind
 from buoy.api.meta import Object
-from buoy.api.schema import struct_of
 from buoy.store import Record
 
 from .encoding import Decoded, join_list, splice, splice_all, to_json
@@ -25,7 +24,7 @@ class Served:
     def __init__(self, kind: Kind) -> None:
         self.kind = kind
         self.resource = kind.resource
-        self.struct = struct_of(kind.model)
+        self.struct = kind.struct
         lies = kind.view.of if kind.view else kind.resource
         self.prefix = f"/{lies.group or 'core'}/{lies.plural}/"
         """Where all objects of the kind lie in the store: ``/apps/deployments/``."""
@@ -66,7 +65,7 @@ class Whole:
     def list(self, records: Iterable[Record], metadata: Object) -> bytes:
         resource = self._served.resource
         items = splice_all(records) if self._served.show is None else map(self._bytes, records)
-        return join_list(f"{resource.kind}List", resource.api_version, metadata, items)
+        return join_list(self._served.kind.list_kind, resource.api_version, metadata, items)
 
     def event(self, type: EventType, record: Record, obj: Callable[[], Object]) -> bytes:
         return b'{"type":"%b","object":%b}\n' % (type.encode(), self._bytes(record))

@@ -182,6 +182,14 @@ class Hub:
         """Call *listener* for every change under *prefix*."""
         self._listeners.append((prefix, listener))
 
+    def ignore(self, prefix: str) -> None:
+        """Call nobody any more for changes under *prefix*."""
+        self._listeners = [each for each in self._listeners if each[0] != prefix]
+
+    def end_watches(self, prefix: str) -> None:
+        for watcher in tuple(self._watchers.get(prefix, ())):
+            watcher.close()
+
     async def run(self, ready: asyncio.Event) -> None:
         """Read the store for ever. *ready* is set when the history that it still has is read."""
         start = 0
