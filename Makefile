@@ -6,7 +6,7 @@ VENV = .venv
 BIN = $(VENV)/bin
 OLD_KUBECTL = $(VENV)/kubectl-of-debian/kubectl
 
-.PHONY: setup demo test lint bench clean
+.PHONY: setup demo tutorial tutorial-update test lint bench clean
 .DEFAULT_GOAL := setup
 
 setup: $(VENV)/.installed
@@ -30,6 +30,13 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 
 demo: setup
 	@./examples/demo.sh
+
+# Every command of docs/tutorial.md, in a cluster of its own; the second puts what was written into the page.
+tutorial: setup
+	@$(BIN)/python tests/tutorial/walk.py
+
+tutorial-update: setup
+	@$(BIN)/python tests/tutorial/walk.py --update
 
 # dig, and programs linked with glibc and with musl, are clients of the cluster's DNS.
 test: PACKAGES += bind9-dnsutils gcc libc6-dev musl-tools

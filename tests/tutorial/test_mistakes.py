@@ -1,4 +1,4 @@
-"""The tutorial's own mistakes, and a few near them: kubectl shows what it shows on Kubernetes 1.36."""
+"""Mistakes near those of the tutorial: kubectl shows what it shows on Kubernetes 1.36."""
 
 from __future__ import annotations
 
@@ -10,50 +10,6 @@ import pytest
 from local_cluster import Namespace
 
 pytestmark = pytest.mark.e2e
-
-MY_SERVICE = """\
-apiVersion: v1
-kind: Service
-metadata:
-  name: my-service
-spec:
-  selector:
-    app: MyApp
-  ports:
-    - protocol: TCP
-      port: 80
-      targetPort: 9376
-      nodePort: 30061
-  clusterIP: 10.0.171.12
-  loadBalancerIP: 78.11.42.19
-  type: loadBalancer
-status:
-  loadBalancer:
-    ingress:
-    - ip: 146.147.12.155
-"""
-
-NGINX_DEPLOYMENT = """\
-apiVersion: apps/v1
-kind: Deployment
-metadata:
-  name: exampledeployment
-spec:
-  replicas: 1
-  selector:
-    matchLabels:
-      example: deploymentfornginx
-  template:
-    metadata:
-      labels:
-        example: deploymentfornginx
-    spec:
-      containers:
-      - name: nginx
-        image: nginx:1.7.9
-        ports:
-        - containerPort: 80[
-"""
 
 
 def refused(namespace: Namespace, manifest: str) -> str:
@@ -67,37 +23,6 @@ def refused(namespace: Namespace, manifest: str) -> str:
 def service(name: str, **spec: Any) -> str:
     spec = {"selector": {"app": "x"}, "ports": [{"port": 8080, "targetPort": 80}], **spec}
     return json.dumps({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec})
-
-
-def test_the_tutorials_my_service_as_it_stands(namespace: Namespace) -> None:
-    assert refused(namespace, MY_SERVICE) == (
-        'The Service "my-service" is invalid: spec.clusterIPs: Invalid value: ["10.0.171.12"]: '
-        "failed to allocate IP 10.0.171.12: the provided network does not match the current range\n"
-    )
-
-
-def test_load_balancer_with_a_small_letter(namespace: Namespace) -> None:
-    manifest = MY_SERVICE.replace("  clusterIP: 10.0.171.12\n", "")
-    assert refused(namespace, manifest) == (
-        'The Service "my-service" is invalid: spec.type: Unsupported value: "loadBalancer": '
-        'supported values: "ClusterIP", "ExternalName", "LoadBalancer", "NodePort"\n'
-    )
-
-
-def test_a_bracket_after_the_container_port(namespace: Namespace) -> None:
-    assert refused(namespace, NGINX_DEPLOYMENT) == (
-        'Error from server (BadRequest): error when creating "STDIN": Deployment in version "v1" cannot be '
-        "handled as a Deployment: json: cannot unmarshal string into Go struct field "
-        "ContainerPort.spec.template.spec.containers.ports.containerPort of type int32\n"
-    )
-
-
-def test_a_node_port_of_80(namespace: Namespace) -> None:
-    manifest = service("low", type="NodePort", ports=[{"port": 8080, "nodePort": 80}])
-    assert refused(namespace, manifest) == (
-        'The Service "low" is invalid: spec.ports[0].nodePort: Invalid value: 80: '
-        "provided port is not in the valid range. The range of valid ports is 30000-32767\n"
-    )
 
 
 def test_a_duplicate_port(namespace: Namespace) -> None:
