@@ -212,7 +212,8 @@ class World:
         with ExitStack() as stack:
             self.lan = Namespace("lan")
             stack.callback(self.lan.close)
-            self.lan.ip("link add lan type bridge", "link set lan up")
+            self.lan.ip(*(f"link add {bridge} type bridge" for bridge in ("lan", "other")))
+            self.lan.ip("link set lan up", "link set other up")
             self.outside = Host("outside", "192.168.1.200", "fd00:192:168:1::c8")
             stack.callback(self.outside.close)
             self.nodes: list[Node] = []
@@ -234,8 +235,30 @@ class World:
             )
             self._stack = stack.pop_all()
 
+    def add_host(self, name: str, ipv4: str, ipv6: str) -> Host:
+        """One more machine on the LAN."""
+        host = Host(name, ipv4, ipv6)
+        self._stack.callback(host.close)
+        self._plug_in(host)
+        return host
+
+    def cut(self, host: Host) -> None:
+        """Pull the host's cable."""
+        self.lan.ip(f"link set {_port(host)} down")
+
+    def heal(self, host: Host) -> None:
+        self.lan.ip(f"link set {_port(host)} up")
+
+    def split(self, *hosts: Host) -> None:
+        """Put *hosts* on a LAN of their own. No link goes down: they don't notice at once."""
+        self.lan.ip(*(f"link set {_port(host)} master other" for host in hosts))
+
+    def join(self, *hosts: Host) -> None:
+        """Put *hosts* back where they were."""
+        self.lan.ip(*(f"link set {_port(host)} master lan" for host in hosts))
+
     def _plug_in(self, host: Host) -> None:
-        port = f"port-{host.name}"[:15]
+        port = _port(host)
         host.ip(
             f"link add eth0 type veth peer name {port} netns {self.lan.path}",
             "link set eth0 up",
@@ -277,6 +300,11 @@ class World:
             for pod in node.pods:
                 pod.close()
         self._stack.close()
+
+
+def _port(host: Host) -> str:
+    """The LAN's end of the host's cable."""
+    return f"port-{host.name}"[:15]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,184 @@
+"""Speakers' wire processes in namespaces, given their orders by hand: no API server, nothing but the wire."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
+
+from buoy.loadbalancer.layer2.interfaces import usable
+from buoy.loadbalancer.speaker import orders
+from buoy.loadbalancer.speaker.orders import Contest, Orders, Report
+from topology import Namespace, Node, World
+
+PORT = 7946
+
+
+class WireProcess:
+    """The real process of one node. *orders* is what it was told last, *report* what it has said last."""
+
+    def __init__(self, node: Node, key: Path) -> None:
+        self.node = node
+        self.orders = Orders()
+        self.report = Report()
+        self._process: subprocess.Popen[bytes] = node.call(
+            subprocess.Popen,
+            [sys.executable, "-m", "buoy.loadbalancer.speaker.wire", node.name, str(PORT), str(key)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=None if os.environ.get("SHOW") else subprocess.DEVNULL,
+        )
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def tell(self, new: Orders) -> None:
+        self.orders = new
+        assert self._process.stdin
+        self._process.stdin.write(orders.encode(new) + b"\n")
+        self._process.stdin.flush()
+
+    def leave(self) -> None:
+        """End it as the end of its speaker does, and wait."""
+        assert self._process.stdin
+        self._process.stdin.close()
+        assert self._process.wait(10) == 0
+        self._reader.join()
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait(10)
+        self._reader.join()
+
+    def close(self) -> None:
+        if self._process.poll() is None:
+            self.kill()
+
+    def _read(self) -> None:
+        assert self._process.stdout
+        for line in self._process.stdout:
+            self.report = orders.decode_report(line)
+
+
+class Wires:
+    """A wire process on each node of *world*, contesting *addresses*."""
+
+    def __init__(self, world: World, addresses: list[str], folder: Path) -> None:
+        self.world = world
+        self.addresses = addresses
+        self.key = folder / "key"
+        self.key.write_bytes(os.urandom(32))
+        self.running: dict[str, WireProcess] = {}
+        for node in world.nodes:
+            self.start(node.name)
+
+    def start(self, name: str) -> WireProcess:
+        node = next(node for node in self.world.nodes if node.name == name)
+        process = self.running[name] = WireProcess(node, self.key)
+        process.tell(self.orders(node))
+        return process
+
+    def orders(self, node: Node) -> Orders:
+        nodes = self.world.nodes
+        return Orders(
+            addresses=(node.address,),
+            peers={one.name: (one.address,) for one in nodes if one is not node},
+            interfaces=interfaces(node),
+            candidates=(dict.fromkeys((one.name for one in nodes), 0),),
+            contests={address: Contest(address, 0) for address in self.addresses},
+        )
+
+    def owners(self, address: str) -> list[str]:
+        """The nodes that say that they answer for *address*."""
+        return [name for name, one in self.running.items() if address in one.report.announced]
+
+    def agreed(self, *alive: str) -> bool:
+        """Whether those who run see *alive*, and each address has one owner."""
+        return all(one.report.alive == alive for one in self.running.values()) and all(
+            len(self.owners(address)) == 1 for address in self.addresses
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self.running.values():
+            process.close()
+
+
+def interfaces(namespace: Namespace) -> Any:
+    return usable(json.loads(namespace.run("ip", "-json", "link")))
+
+
+def mac(namespace: Namespace) -> str:
+    return str(json.loads(namespace.run("ip", "-json", "link", "show", "eth0"))[0]["address"])
+
+
+def arping(client: Namespace, address: str, *, count: int = 1, wait: int = 1) -> list[str]:
+    """The hardware addresses that answer *count* broadcast requests, one for each answer."""
+    said = client.run("arping", "-b", "-c", str(count), "-w", str(wait), "-I", "eth0", address, check=False)
+    return [found.lower() for found in re.findall(r"\[([0-9A-Fa-f:]{17})\]", said)]
+
+
+def ndisc(client: Namespace, address: str, *, wait: int = 1000) -> list[str]:
+    """The hardware addresses that answer one neighbour solicitation."""
+    said = client.run("ndisc6", "-m", "-n", "-r", "1", "-w", str(wait), address, "eth0", check=False)
+    return [found.lower() for found in re.findall(r"link-layer address: ([0-9A-Fa-f:]{17})", said)]
+
+
+def neighbour(client: Namespace, address: str) -> str:
+    """The hardware address in the client's own cache, empty for none."""
+    found = json.loads(client.run("ip", "-json", "neigh", "show", address, "dev", "eth0") or "[]")
+    return str(found[0].get("lladdr", "")) if found else ""
+
+
+def wait_until(condition: Callable[[], Any], within: float = 10.0) -> Any:
+    """`eventually` for tests without an event loop."""
+    deadline = time.monotonic() + within
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "not in time"
+        time.sleep(0.01)
+    return value
+
+
+class Capture:
+    """What tcpdump sees in a namespace, line by line."""
+
+    def __init__(self, namespace: Namespace, expression: str) -> None:
+        self.lines: list[str] = []
+        self._process: subprocess.Popen[str] = namespace.call(
+            subprocess.Popen,
+            ["tcpdump", "-n", "-l", "-e", "-v", "--immediate-mode", "-i", "eth0", expression],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stderr
+        while "listening on" not in self._process.stderr.readline():
+            assert self._process.poll() is None
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        self._process.wait(10)
+        self._reader.join()
+
+    def _read(self) -> None:
+        assert self._process.stdout
+        for line in self._process.stdout:
+            if line.strip():
+                self.lines.append(line.rstrip())
