@@ -38,9 +38,9 @@ tutorial: setup
 tutorial-update: setup
 	@$(BIN)/python tests/tutorial/walk.py --update
 
-# dig, and programs linked with glibc and with musl, are clients of the cluster's DNS; arping, ndisc6 and tcpdump
-# see what is announced on the LAN.
-test: PACKAGES += bind9-dnsutils gcc libc6-dev musl-tools iputils-arping ndisc6 tcpdump
+# dig, and programs linked with glibc and with musl, are clients of the cluster's DNS; arping, ndisc6, tcpdump
+# and BIRD see what is announced.
+test: PACKAGES += bind9-dnsutils gcc libc6-dev musl-tools iputils-arping ndisc6 tcpdump bird2
 test: setup $(OLD_KUBECTL)
 	@$(BIN)/python -m pytest
 
