@@ -30,7 +30,7 @@ from buoy.dns.forward import Forwarder
 from buoy.dns.metrics import Metrics
 from buoy.dns.records import Endpoint, Form, Port, Service, Slice, pack
 from buoy.dns.resolver import Resolver
-from buoy.dns.server import Server
+from buoy.dns.server import Server, open_sockets
 from buoy.dns.zone import Zone
 
 SERVICES = 5000
@@ -101,7 +101,8 @@ def ours(report: multiprocessing.connection.Connection, up: Address) -> None:
         cache = Cache(100_000)
         resolver = Resolver(zone, {}, Forwarder([up], {}, cache, metrics), metrics)
         resolver.synced = True
-        async with Server(resolver, [Address("127.0.0.1", 0)], metrics) as server:
+        async with Server(resolver, open_sockets([Address("127.0.0.1", 0)]), metrics) as server:
+            await server.start()
             memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
             report.send((server.bound[0], seconds, change, memory))
             number = 0

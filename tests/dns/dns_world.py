@@ -25,7 +25,7 @@ from buoy.dns.forward import Forwarder
 from buoy.dns.metrics import Metrics
 from buoy.dns.records import decode_service, decode_slice, pack
 from buoy.dns.resolver import Resolver
-from buoy.dns.server import Server
+from buoy.dns.server import Server, open_sockets
 from buoy.dns.wire import encode_name
 from buoy.dns.zone import Zone
 
@@ -212,10 +212,7 @@ class Asking:
         self.resolver = resolver
         self.server = server
         self.metrics = metrics
-
-    @property
-    def address(self) -> Address:
-        return self.server.bound[0]
+        self.address: Address = server.bound[0]
 
     async def ask(
         self, name: str, kind: str = "A", *, tcp: bool = False, **settings: Any
@@ -243,6 +240,7 @@ async def serving(
     hosts: str = "",
     cache: Cache | None = None,
     listen: Address | None = None,
+    sockets: tuple[socket.socket, ...] = (),
 ) -> AsyncIterator[Asking]:
     """Our server on a free port of loopback, with the cluster's zone if none is given."""
     metrics = Metrics()
@@ -254,6 +252,8 @@ async def serving(
     )
     resolver = Resolver(zone or make_zone(), parse_hosts(hosts), forwarder, metrics)
     resolver.synced = True
-    async with Server(resolver, [listen or Address(fresh_address(), 0)], metrics) as server:
+    sockets = sockets or open_sockets([listen or Address(fresh_address(), 0)])
+    async with Server(resolver, sockets, metrics) as server:
+        await server.start()
         yield Asking(resolver, server, metrics)
     forwarder.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import random
+import select
 import socket
 import struct
 from typing import Any
@@ -17,11 +18,20 @@ import dns.opcode
 import dns.rcode
 import dns.rdataclass
 import pytest
-from dns_world import Asking, Upstream, answers, endpoint_slice, make_zone, put, service, serving
+from dns_world import (
+    Asking,
+    Upstream,
+    answers,
+    endpoint_slice,
+    fresh_address,
+    make_zone,
+    put,
+    service,
+    serving,
+)
 
 from buoy.dns.address import Address
-from buoy.dns.metrics import Metrics
-from buoy.dns.server import Server
+from buoy.dns.server import open_sockets
 from eventual import eventually
 
 WEB = "web.default.svc.cluster.local"
@@ -239,10 +249,24 @@ async def test_not_too_many_connections(monkeypatch: pytest.MonkeyPatch) -> None
 async def test_an_address_taken_is_an_error() -> None:
     async with serving() as us:
         with pytest.raises(OSError, match=f"cannot listen on {us.address}: Address already in use") as caught:
-            async with Server(us.resolver, [us.address], Metrics()):
-                pass
+            open_sockets([us.address])
         assert caught.value.errno == errno.EADDRINUSE
         assert await us.texts(WEB) == ["A 10.96.0.20"]
+
+
+async def test_questions_wait_for_the_server() -> None:
+    """Whoever holds the sockets open loses none while the server that had them is replaced."""
+    held = open_sockets([Address(fresh_address(), 0)])
+    try:
+        async with serving(sockets=tuple(sock.dup() for sock in held)) as us:
+            assert await us.texts(WEB) == ["A 10.96.0.20"]
+        waiting = [asyncio.create_task(us.texts(WEB, tcp=tcp)) for tcp in (False, True)]
+        await eventually(lambda: all(select.select([sock], [], [], 0)[0] for sock in held), within=5)
+        async with serving(sockets=tuple(sock.dup() for sock in held)):
+            assert await asyncio.gather(*waiting) == [["A 10.96.0.20"]] * 2
+    finally:
+        for sock in held:
+            sock.close()
 
 
 async def test_ipv6() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -70,6 +71,8 @@ def _main(config: ClusterConfig, folder: StateFolder, node: str, plugged: int) -
     os.close(plugged)
     in_child(lambda: _configure(config, config.node_addresses(node)))
     in_child(lambda: cluster_dns.install(config.cluster_dns))
+    resolving = _dns_options(config, node)
+    questions = dns.open_sockets(resolving)  # they wait here while the server is restarted
     processes = [
         Process("containerd", lambda: spawn("containerd", _containerd, HERE / "log/containerd.log")),
         Process(
@@ -77,7 +80,7 @@ def _main(config: ClusterConfig, folder: StateFolder, node: str, plugged: int) -
             lambda: spawn("kubelet", lambda: _kubelet(config, folder, node), HERE / "log/kubelet.log"),
         ),
         Process("proxy", lambda: spawn("proxy", lambda: _proxy(config, node), HERE / "log/proxy.log")),
-        Process("dns", lambda: spawn("dns", lambda: _dns(config, node), HERE / "log/dns.log")),
+        Process("dns", lambda: spawn("dns", lambda: _dns(resolving, questions), HERE / "log/dns.log")),
     ]
     Supervisor(processes, HERE / "restarts.json").run()
 
@@ -195,15 +198,18 @@ def _proxy(config: ClusterConfig, node: str) -> None:
     run_component(lambda: proxy.run(options))
 
 
-def _dns(config: ClusterConfig, node: str) -> None:
-    options = dns.Options(
+def _dns_options(config: ClusterConfig, node: str) -> dns.Options:
+    return dns.Options(
         kubeconfig=str(HERE / "pki/dns.kubeconfig"),
         node_name=node,
         listen=config.cluster_dns,
         resolv_conf=str(HERE / "resolv.conf"),
         http_bind=str(dns.Address(config.cluster_dns[0], cluster_dns.METRICS_PORT)),
     )
-    run_component(lambda: dns.run(options))
+
+
+def _dns(options: dns.Options, sockets: tuple[socket.socket, ...]) -> None:
+    run_component(lambda: dns.run(options, sockets))
 
 
 def outside(config: ClusterConfig, folder: StateFolder) -> int:

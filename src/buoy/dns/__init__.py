@@ -8,6 +8,7 @@ Source: the Kubernetes DNS-Based Service Discovery specification, version 1.1.0.
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass
 
 from .address import Address, parse_address
@@ -49,11 +50,21 @@ class Options:
         return tuple(parse_address(text) for text in self.listen)
 
 
-async def run(options: Options) -> None:
-    """Serve for ever. Raises OSError if an address is taken."""
+async def run(options: Options, sockets: tuple[socket.socket, ...] = ()) -> None:
+    """Serve for ever. Raises OSError if an address is taken.
+
+    Who holds *sockets*, of `open_sockets`, open loses no question over a restart: it waits in them.
+    """
     from .process import run as run_server
 
-    await run_server(options)
+    await run_server(options, sockets)
 
 
-__all__ = ["Address", "Options", "run"]
+def open_sockets(options: Options) -> tuple[socket.socket, ...]:
+    """The sockets of all addresses to listen on. Raises OSError if one is taken."""
+    from .server import open_sockets
+
+    return open_sockets(options.addresses)
+
+
+__all__ = ["Address", "Options", "open_sockets", "run"]

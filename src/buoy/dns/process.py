@@ -6,7 +6,9 @@ import asyncio
 import gc
 import logging
 import os
+import socket
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from aiohttp import web
@@ -25,19 +27,20 @@ from .forward import Forwarder
 from .metrics import Metrics
 from .records import Slice, decode_service, decode_slice, pack
 from .resolver import Resolver
-from .server import Server
+from .server import Server, open_sockets
 from .zone import Zone
 
 log = logging.getLogger(__name__)
 
 _RESOLV_CONF_SECONDS = 5.0
 _HTTP_RETRY_SECONDS = 5.0
+_PATIENCE_SECONDS = 2.0
 
 
 class DnsServer:
     """The DNS server of one node. While *client* has no server to talk to, what is known is still served."""
 
-    def __init__(self, options: Options, client: Client) -> None:
+    def __init__(self, options: Options, client: Client, sockets: tuple[socket.socket, ...] = ()) -> None:
         self._options = options
         self._metrics = Metrics()
         self._events = EventRecorder(client, "buoy-dns", options.node_name)
@@ -54,7 +57,7 @@ class DnsServer:
         self._zone = self._new_zone()
         self._cache = self._new_cache()
         self.resolver = Resolver(self._zone, {}, self._new_forwarder(), self._metrics)
-        self.server = Server(self.resolver, options.addresses, self._metrics)
+        self.server = Server(self.resolver, sockets or open_sockets(options.addresses), self._metrics)
         self._services.subscribe(self._service_changed)
         self._slices.subscribe(self._slice_changed)
         self._namespaces.subscribe(self._namespace_changed)
@@ -64,7 +67,6 @@ class DnsServer:
         """Serve for ever. Raises OSError if an address is taken."""
         self._read_resolv_conf()
         async with self.server, asyncio.TaskGroup() as tasks:
-            log.info("serving %s at %s", self._options.cluster_domain, ", ".join(map(str, self.server.bound)))
             informers = (self._services, self._slices, self._namespaces, self._config_maps)
             for informer in informers:
                 tasks.create_task(informer.run())
@@ -72,13 +74,21 @@ class DnsServer:
             tasks.create_task(self._follow_resolv_conf())
             if self._options.http_bind:
                 tasks.create_task(self._serve_http(parse_address(self._options.http_bind)))
-            for informer in informers[:3]:
-                await informer.synced()
-            gc.collect()
-            gc.freeze()  # what is known mostly stays: to look through it time and again would hold up answers
-            self.resolver.synced = True
-            self.resolver.changed()
-            log.info("the cluster's %d names are known", len(self._zone.records))
+            known = tasks.create_task(self._know(informers[:3]))
+            # Most resolvers take a failure for an answer, and would sooner wait a little.
+            await asyncio.wait([known], timeout=_PATIENCE_SECONDS)
+            await self.server.start()
+            log.info("serving %s at %s", self._options.cluster_domain, ", ".join(map(str, self.server.bound)))
+
+    async def _know(self, informers: Iterable[Informer]) -> None:
+        """Answers about the cluster begin when all that they rest on is known."""
+        for informer in informers:
+            await informer.synced()
+        gc.collect()
+        gc.freeze()  # what is known mostly stays: to look through it time and again would hold up answers
+        self.resolver.synced = True
+        self.resolver.changed()
+        log.info("the cluster's %d names are known", len(self._zone.records))
 
     # The cluster's names.
 
@@ -256,6 +266,6 @@ def _version(path: str) -> tuple[int, int, int] | None:
     return found.st_ino, found.st_mtime_ns, found.st_size
 
 
-async def run(options: Options) -> None:
+async def run(options: Options, sockets: tuple[socket.socket, ...]) -> None:
     async with Client.from_kubeconfig(options.kubeconfig, user_agent="buoy-dns") as client:
-        await DnsServer(options, client).run()
+        await DnsServer(options, client, sockets).run()

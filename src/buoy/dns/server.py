@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 _BATCH = 64
 _LONGEST_MESSAGE = 4096
+_BACKLOG = 512
 _RECEIVE_BUFFER = 4 << 20
 _IP_FREEBIND = 15
 _IPV6_FREEBIND = 78
@@ -33,7 +34,7 @@ _MOST_PIPELINED = 64
 _IDLE_SECONDS = 10.0
 
 
-def open_socket(address: Address, kind: socket.SocketKind) -> socket.socket:
+def _open_socket(address: Address, kind: socket.SocketKind) -> socket.socket:
     """A bound socket; the address need not exist yet on this machine. Raises OSError."""
     v6 = ":" in address.host
     sock = socket.socket(socket.AF_INET6 if v6 else socket.AF_INET, kind | socket.SOCK_NONBLOCK)
@@ -55,22 +56,45 @@ def open_socket(address: Address, kind: socket.SocketKind) -> socket.socket:
     return sock
 
 
-class Server:
-    """Serves *resolver* at *addresses*, each over UDP and TCP. To be used as an asynchronous context manager.
+def open_sockets(addresses: Iterable[Address]) -> tuple[socket.socket, ...]:
+    """For each address one socket that takes datagrams and one that listens for connections. Raises OSError.
 
-    Entering it raises OSError if an address is taken.
+    With port 0, both have the same free port.
+    """
+    with contextlib.ExitStack() as failing:
+        sockets = []
+        for address in addresses:
+            datagram = failing.enter_context(_open_socket(address, socket.SOCK_DGRAM))
+            bound = Address(*datagram.getsockname()[:2])
+            stream = failing.enter_context(_open_socket(bound, socket.SOCK_STREAM))
+            stream.listen(_BACKLOG)
+            sockets += [datagram, stream]
+        failing.pop_all()
+        return tuple(sockets)
+
+
+class Server:
+    """Serves *resolver* at *sockets*, as `open_sockets` makes them, and closes them at its end.
+
+    To be used as an asynchronous context manager. What came to the sockets before `start` is answered, too.
     """
 
-    def __init__(self, resolver: Resolver, addresses: Iterable[Address], metrics: Metrics) -> None:
+    def __init__(self, resolver: Resolver, sockets: Iterable[socket.socket], metrics: Metrics) -> None:
         self._resolver = resolver
-        self._addresses = tuple(addresses)
+        self._sockets = tuple(sockets)
         self._metrics = metrics
-        self._datagrams: list[socket.socket] = []
         self._servers: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._connections = 0
-        self.bound: list[Address] = []
+
+    @property
+    def bound(self) -> list[Address]:
         """Where it listens; of interest if a port was 0."""
+        return [Address(*sock.getsockname()[:2]) for sock in self._datagrams]
+
+    @property
+    def _datagrams(self) -> list[socket.socket]:
+        return [sock for sock in self._sockets if sock.type == socket.SOCK_DGRAM]
 
     @property
     def waiting(self) -> int:
@@ -78,20 +102,17 @@ class Server:
         return len(self._tasks)
 
     async def __aenter__(self) -> Server:
-        loop = asyncio.get_running_loop()
-        try:
-            for address in self._addresses:
-                datagram = open_socket(address, socket.SOCK_DGRAM)
-                self._datagrams.append(datagram)
-                bound = Address(*datagram.getsockname()[:2])
-                self.bound.append(bound)
-                stream = open_socket(bound, socket.SOCK_STREAM)
-                self._servers.append(await asyncio.start_server(self._connected, sock=stream, backlog=512))
-                loop.add_reader(datagram, self._drain, datagram)
-        except BaseException:
-            await self.close()
-            raise
         return self
+
+    async def start(self) -> None:
+        """Answer from now on."""
+        loop = asyncio.get_running_loop()
+        for sock in self._sockets:
+            if sock.type == socket.SOCK_DGRAM:
+                loop.add_reader(sock, self._drain, sock)
+            else:
+                server = await asyncio.start_server(self._connected, sock=sock, backlog=_BACKLOG)
+                self._servers.append(server)
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
@@ -101,9 +122,10 @@ class Server:
         loop = asyncio.get_running_loop()
         for sock in self._datagrams:
             loop.remove_reader(sock)
-            sock.close()
         for server in self._servers:
             server.close()
+        for sock in self._sockets:
+            sock.close()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
