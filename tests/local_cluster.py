@@ -114,9 +114,15 @@ class LocalCluster:
 
     def start_on_node(self, node: str, *command: str | Path) -> subprocess.Popen[str]:
         """A program that goes on running on a node, with pipes."""
-        arguments = [BUOY, "node", "exec", "--name", self.name, node, "--", *command]
+        return self._start("node", "exec", "--name", self.name, node, "--", *command)
+
+    def start_outside(self, *command: str | Path) -> subprocess.Popen[str]:
+        """A program that goes on running on the machine outside, with pipes."""
+        return self._start("outside", "--name", self.name, "--", *command)
+
+    def _start(self, *arguments: str | Path) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [str(part) for part in arguments],
+            [str(part) for part in (BUOY, *arguments)],
             env=self.environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
