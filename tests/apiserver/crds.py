@@ -97,10 +97,8 @@ def definition(
 ) -> dict[str, Any]:
     """A definition of *kind* whose ``spec`` has the schema *spec*; *version* changes its only version."""
     plural = f"{kind.lower()}s"
-    properties: dict[str, Any] = {
-        "spec": spec or {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
-        "status": {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
-    }
+    anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    properties = {"spec": anything if spec is None else spec, "status": anything}
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from .api_server import Running
+from .api_server import Running, running
 from .crds import IP_ADDRESS_POOL, definition, pool
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -186,3 +187,309 @@ async def test_the_end_of_a_definition(server: Running, namespace: str) -> None:
     assert (await server.get(boats)).status == 404
     assert (await server.get("/apis/example.com/v1")).status == 404
     assert (await server.get(f"{DEFINITIONS}/boats.example.com")).status == 404
+
+
+async def test_a_name_that_is_taken(server: Running) -> None:
+    """The later definition waits, and is served when the earlier one has gone."""
+    first, second = definition("Sloop", group="a.example.com"), definition("Ketch", group="a.example.com")
+    first["spec"]["names"]["shortNames"] = second["spec"]["names"]["shortNames"] = ["sail"]
+    await define(server, first)
+    refused = await define(server, second)
+    accepted = condition(refused, "NamesAccepted")
+    assert (accepted["status"], accepted["reason"]) == ("False", "ShortNamesConflict")
+    ketches = "/apis/a.example.com/v1/ketchs"
+    assert (await server.get(ketches)).status == 404
+    await server.delete(f"{DEFINITIONS}/sloops.a.example.com")
+    await follow(
+        server,
+        f"{DEFINITIONS}?watch=1&fieldSelector=metadata.name=ketchs.a.example.com",
+        lambda event: condition(event["object"], "Established")["status"] == "True",
+    )
+    assert (await server.get(ketches)).status == 200
+
+
+async def test_built_in_names_are_taken(server: Running) -> None:
+    wanted = definition("Role", group="rbac.authorization.k8s.io")
+    wanted["metadata"]["annotations"] = {"api-approved.kubernetes.io": "unapproved, a test"}
+    found = await define(server, wanted)
+    assert condition(found, "Established")["status"] == "False"
+    roles = await server.get("/apis/rbac.authorization.k8s.io/v1/roles")
+    assert roles.json["kind"] == "RoleList"
+    await server.delete(f"{DEFINITIONS}/roles.rbac.authorization.k8s.io")
+
+
+def versions() -> dict[str, Any]:
+    wanted = definition("Cutter")
+    old = wanted["spec"]["versions"][0]
+    old.update({"deprecated": True})
+    schema = {
+        "type": "object",
+        "properties": {
+            "spec": {
+                "type": "object",
+                "properties": {"size": {"type": "integer"}, "rig": {"type": "string", "default": "gaff"}},
+            }
+        },
+    }
+    new = {**old, "name": "v2", "storage": False, "schema": {"openAPIV3Schema": schema}, "deprecated": False}
+    wanted["spec"]["versions"] = [old, new]
+    return wanted
+
+
+async def test_versions(server: Running, namespace: str) -> None:
+    await define(server, versions())
+    group = (await server.get("/apis/example.com")).json
+    assert [each["version"] for each in group["versions"]] == ["v2", "v1"]
+    old, new = (path(namespace, plural="cutters", at=f"example.com/{each}") for each in ("v1", "v2"))
+    made = await server.post(old, {"metadata": {"name": "a"}, "spec": {"size": 3, "extra": 1}})
+    assert made.headers["Warning"] == '299 - "example.com/v1 Cutter is deprecated"'
+    shown = (await server.get(f"{new}/a")).json
+    assert shown["apiVersion"] == "example.com/v2"
+    assert shown["spec"] == {"size": 3, "rig": "gaff"}
+    watched = await follow(server, f"{new}?watch=1", lambda event: True)
+    assert watched[0]["object"] == shown
+    changed = await server.patch(f"{new}/a", {"spec": {"size": 4}})
+    assert changed.json["spec"] == {"size": 4, "rig": "gaff"}
+    assert (await server.get(f"{old}/a")).json["spec"] == {"size": 4, "rig": "gaff"}
+
+    # Storage moves on; what lies there in the old version is still read, and rewritten by the next update.
+    found = (await server.get(f"{DEFINITIONS}/cutters.example.com")).json
+    for version in found["spec"]["versions"]:
+        version["storage"] = version["name"] == "v2"
+    told = (await server.put(f"{DEFINITIONS}/cutters.example.com", found)).json
+    assert told["status"]["storedVersions"] == ["v1", "v2"]
+    before = (await server.get(f"{new}/a")).json
+    assert before["spec"] == {"size": 4, "rig": "gaff"}
+    again = (await server.put(f"{new}/a", before)).json
+    assert again["metadata"]["resourceVersion"] != before["metadata"]["resourceVersion"]
+    assert again["metadata"]["generation"] == before["metadata"]["generation"]
+    same = (await server.put(f"{new}/a", again)).json
+    assert same["metadata"]["resourceVersion"] == again["metadata"]["resourceVersion"]
+
+
+async def test_a_changed_schema_ends_watches_and_holds_for_what_is_there(
+    server: Running, namespace: str
+) -> None:
+    spec: dict[str, Any] = {"type": "object", "properties": {"a": {"type": "string"}}}
+    made = await define(server, definition("Barge", spec))
+    barges = path(namespace, plural="barges", at="example.com/v1")
+    await server.post(barges, {"metadata": {"name": "a"}, "spec": {"a": "x"}})
+    begun = asyncio.Event()
+    watching = asyncio.create_task(follow(server, f"{barges}?watch=1", lambda event: begun.set()))
+    await begun.wait()
+    spec["properties"] = {"a": {"type": "string", "maxLength": 0}, "b": {"type": "integer", "default": 1}}
+    made["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"] = spec
+    await server.put(f"{DEFINITIONS}/barges.example.com", made)
+    assert [event["type"] for event in await watching] == ["ADDED"]
+    assert (await server.get(f"{barges}/a")).json["spec"] == {"a": "x", "b": 1}
+    # Its fault is older than the rule: others of its fields can be changed.
+    assert (await server.patch(f"{barges}/a", {"spec": {"b": 2}})).status == 200
+    assert (await server.patch(f"{barges}/a", {"spec": {"a": "xx"}})).status == 422
+
+
+async def test_scale(server: Running, namespace: str) -> None:
+    scale = {
+        "specReplicasPath": ".spec.crew.size",
+        "statusReplicasPath": ".status.aboard",
+        "labelSelectorPath": ".status.selector",
+    }
+    await define(server, definition("Ferry", subresources={"status": {}, "scale": scale}))
+    ferries = path(namespace, plural="ferrys", at="example.com/v1")
+    await server.post(ferries, {"metadata": {"name": "a"}, "spec": {"crew": {"size": 2}}})
+    await server.patch(f"{ferries}/a/status", {"status": {"aboard": 1, "selector": "on=ferry"}})
+    found = (await server.get(f"{ferries}/a/scale")).json
+    assert (found["kind"], found["spec"], found["status"]) == (
+        "Scale",
+        {"replicas": 2},
+        {"replicas": 1, "selector": "on=ferry"},
+    )
+    await server.kubectl("scale", "-n", namespace, "ferry/a", "--replicas=5")
+    after = (await server.get(f"{ferries}/a")).json
+    assert (after["spec"]["crew"]["size"], after["metadata"]["generation"]) == (5, 2)
+
+
+async def test_fields_by_which_to_select(server: Running, namespace: str) -> None:
+    spec = {"type": "object", "properties": {"colour": {"type": "string"}}}
+    fields = [{"jsonPath": ".spec.colour"}]
+    await define(server, definition("Flag", spec, selectableFields=fields))
+    flags = path(namespace, plural="flags", at="example.com/v1")
+    for name, colour in (("a", "red"), ("b", "blue")):
+        await server.post(flags, {"metadata": {"name": name}, "spec": {"colour": colour}})
+    found = (await server.get(f"{flags}?fieldSelector=spec.colour=red")).json
+    assert [each["metadata"]["name"] for each in found["items"]] == ["a"]
+    assert (await server.get(f"{flags}?fieldSelector=spec.size=3")).status == 400
+
+
+def harbour() -> dict[str, Any]:
+    berths = {
+        "type": "array",
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["number", "side"],
+        "items": {
+            "type": "object",
+            "required": ["number"],
+            "properties": {
+                "number": {"type": "integer"},
+                "side": {"type": "string", "default": "port"},
+                "boat": {"type": "string"},
+            },
+        },
+    }
+    colours = {"type": "array", "x-kubernetes-list-type": "set", "items": {"type": "string"}}
+    plain = {"type": "array", "items": {"type": "string"}}
+    free = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    spec = {
+        "type": "object",
+        "properties": {"berths": berths, "colours": colours, "plain": plain, "free": free},
+    }
+    return definition("Harbour", spec)
+
+
+async def test_server_side_apply_by_the_schema(server: Running, namespace: str) -> None:
+    await define(server, harbour())
+    where = path(namespace, "a", "harbours", "example.com/v1")
+
+    async def apply(manager: str, **spec: Any) -> Any:
+        body = {"apiVersion": "example.com/v1", "kind": "Harbour", "metadata": {"name": "a"}, "spec": spec}
+        return await server.patch(f"{where}?fieldManager={manager}", body, "apply-patch+yaml")
+
+    first = await apply(
+        "one", berths=[{"number": 1, "boat": "tug"}], colours=["red"], plain=["x"], free={"a": {"b": 1}}
+    )
+    assert first.status == 201
+    (entry,) = first.json["metadata"]["managedFields"]
+    assert entry["fieldsV1"]["f:spec"] == {
+        "f:berths": {
+            'k:{"number":1,"side":"port"}': {".": {}, "f:boat": {}, "f:number": {}},
+        },
+        "f:colours": {'v:"red"': {}},
+        "f:plain": {},
+        "f:free": {"f:a": {"f:b": {}}},
+    }
+    second = await apply("two", berths=[{"number": 2}], colours=["blue"], free={"a": {"c": 2}})
+    assert second.status == 200
+    assert second.json["spec"] == {
+        "berths": [{"number": 1, "boat": "tug", "side": "port"}, {"number": 2, "side": "port"}],
+        "colours": ["red", "blue"],
+        "plain": ["x"],
+        "free": {"a": {"b": 1, "c": 2}},
+    }
+    clash = await apply("two", plain=["y"])
+    assert (clash.status, clash.json["details"]["causes"][0]["field"]) == (409, ".spec.plain")
+    last = await apply("one", colours=["red"], plain=["x"])
+    assert last.json["spec"] == {
+        "berths": [{"number": 2, "side": "port"}],
+        "colours": ["red", "blue"],
+        "plain": ["x"],
+        "free": {"a": {"c": 2}},
+    }
+    wrong = await apply("one", berths="none")
+    assert wrong.status == 422
+
+
+async def test_rules(server: Running, namespace: str) -> None:
+    rules = [
+        {"rule": "self.low <= self.high", "message": "low must not be above high"},
+        {"rule": "self.low == oldSelf.low", "message": "low is fixed", "fieldPath": ".low"},
+    ]
+    number = {"type": "integer"}
+    spec = {
+        "type": "object",
+        "properties": {"low": number, "high": number},
+        "x-kubernetes-validations": rules,
+    }
+    await define(server, definition("Tide", spec))
+    tides = path(namespace, plural="tides", at="example.com/v1")
+    refused = await server.post(tides, {"metadata": {"name": "a"}, "spec": {"low": 2, "high": 1}})
+    assert refused.message == (
+        'Tide.example.com "a" is invalid: spec: Invalid value: "object": low must not be above high'
+    )
+    assert (
+        await server.post(tides, {"metadata": {"name": "a"}, "spec": {"low": 1, "high": 2}})
+    ).status == 201
+    refused = await server.patch(f"{tides}/a", {"spec": {"low": 0}})
+    assert refused.message.endswith('spec.low: Invalid value: "object": low is fixed')
+    assert (await server.patch(f"{tides}/a", {"spec": {"high": 3}})).status == 200
+
+
+async def test_what_is_never_offered(server: Running, pools: str, namespace: str) -> None:
+    patched = await server.patch(path(namespace, "x"), {}, "strategic-merge-patch+json")
+    assert patched.status == 415
+    sent = await server.post(path(namespace), b"k8s\0", Content_Type="application/vnd.kubernetes.protobuf")
+    assert sent.status == 415
+    sent = await server.post(DEFINITIONS, b"k8s\0", Content_Type="application/vnd.kubernetes.protobuf")
+    assert sent.status == 415
+    hook = definition("Hook")
+    hook["spec"]["conversion"] = {"strategy": "Webhook"}
+    refused = await server.post(DEFINITIONS, hook)
+    assert (refused.status, "not supported by this server" in refused.message) == (422, True)
+
+
+async def test_who_may(server: Running, pools: str, namespace: str) -> None:
+    """Roles name custom resources as they name any other."""
+    rbac = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}"
+    rule = {"apiGroups": ["metallb.io"], "resources": ["ipaddresspools"], "verbs": ["list"]}
+    await server.post(f"{rbac}/roles", {"metadata": {"name": "pools"}, "rules": [rule]})
+    reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "pools"}
+    subject = {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "sailor"}
+    binding = {"metadata": {"name": "pools"}, "roleRef": reference, "subjects": [subject]}
+    await server.post(f"{rbac}/rolebindings", binding)
+    assert (await server.get(path(namespace), user="sailor")).status == 200
+    refused = await server.post(path(namespace), pool(), user="sailor")
+    assert (refused.status, "ipaddresspools" in refused.message) == (403, True)
+
+
+async def test_documents(server: Running, pools: str) -> None:
+    index = (await server.get("/openapi/v3")).json["paths"]
+    url = index["apis/metallb.io/v1beta1"]["serverRelativeURL"]
+    document = (await server.get(url)).json
+    schema = document["components"]["schemas"]["io.metallb.v1beta1.IPAddressPool"]
+    assert schema["properties"]["spec"]["required"] == ["addresses"]
+    assert schema["properties"]["metadata"]["allOf"] == [
+        {"$ref": "#/components/schemas/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"}
+    ]
+    core = index["api/v1"]["serverRelativeURL"]
+    await define(server, definition("Yacht"))
+    after = (await server.get("/openapi/v3")).json["paths"]
+    assert after["api/v1"]["serverRelativeURL"] == core, "what is cached of others stays good"
+    swagger = (await server.get("/openapi/v2")).json
+    assert "com.example.v1.Yacht" in swagger["definitions"]
+    aggregated = await server.get(
+        "/apis", Accept="application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+    )
+    (group,) = (each for each in aggregated.json["items"] if each["metadata"]["name"] == "metallb.io")
+    (resource,) = group["versions"][0]["resources"]
+    assert (resource["shortNames"], resource["categories"]) == (["pools"], ["all"])
+    assert [each["subresource"] for each in resource["subresources"]] == ["status"]
+
+
+async def test_after_a_restart(tmp_path: Any) -> None:
+    """Definitions and objects are there at once, watches go on, and nothing was written."""
+    async with running(tmp_path) as server:
+        await define(server, IP_ADDRESS_POOL)
+        made = await server.post(path("default"), pool())
+    authority = server.authority
+    async with running(tmp_path, authority=authority) as again:
+        found = await again.get(path("default", "pool"))
+        assert found.json == made.json
+        version = made.json["metadata"]["resourceVersion"]
+        events = asyncio.create_task(
+            follow(again, f"{path('default')}?watch=1&resourceVersion={version}", lambda event: True)
+        )
+        changed = await again.patch(path("default", "pool"), {"spec": {"autoAssign": False}})
+        assert [each["object"] for each in await events] == [changed.json]
+        definition_after = (await again.get(f"{DEFINITIONS}/ipaddresspools.metallb.io")).json
+        assert int(definition_after["metadata"]["resourceVersion"]) < int(version)
+
+
+async def test_the_libraries_for_schemas_wait_for_the_first_definition() -> None:
+    """Starting a cluster does not pay for what it may never need."""
+    program = (
+        "import sys, buoy.apiserver.server; from buoy.api import KINDS; [kind.struct for kind in KINDS]; "
+        "print({'celpy', 're2', 'lark'} & set(sys.modules))"
+    )
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE
+    )
+    output, _ = await process.communicate()
+    assert output == b"set()\n"

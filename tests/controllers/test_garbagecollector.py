@@ -1,7 +1,11 @@
-from buoy.api.resource import PODS, REPLICA_SETS
+import dataclasses
+
+from buoy.api.resource import PODS, REPLICA_SETS, Resource
 from buoy.controllers.garbagecollector.graph import Graph, Item, Judgement, Owner, Verdict, item_of, judge
 
 from .objects import ago, metadata
+
+BOATS = Resource("example.com", "v1", "boats", "Boat")
 
 
 def owner(uid, blocks=True):
@@ -33,6 +37,15 @@ def test_whom_a_change_concerns():
     assert graph.forget("rs") == {"a", "b"}
     assert graph.forget("a") == set()
     assert [each.uid for each in graph.dependents("rs")] == ["b"]
+
+
+def test_a_resource_that_is_not_served_any_more():
+    graph = Graph()
+    graph.observe(dataclasses.replace(item("boat"), resource=BOATS))
+    graph.observe(dataclasses.replace(item("sail", "boat"), resource=BOATS))
+    graph.observe(item("crew", "boat"))
+    assert graph.forget_all(BOATS) == {"crew"}
+    assert graph.get("sail") is None
 
 
 def test_a_foreground_deletion_goes_through_its_dependents():

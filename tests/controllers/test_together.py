@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from apiserver.crds import definition
 from buoy import controllers
 from buoy.api import meta, pods
 from buoy.api.meta import Object
 from buoy.api.resource import (
     CONFIG_MAPS,
+    CUSTOM_RESOURCE_DEFINITIONS,
     DAEMON_SETS,
     DEPLOYMENTS,
     ENDPOINT_SLICES,
@@ -27,6 +30,7 @@ from buoy.api.resource import (
     SERVICE_ACCOUNTS,
     SERVICES,
     STATEFUL_SETS,
+    Resource,
 )
 from buoy.api.status import StatusError
 from buoy.client import Client
@@ -35,6 +39,8 @@ from eventual import eventually
 from .api_process import api_process
 from .objects import template
 from .together import Cluster, end
+
+BOATS = Resource("example.com", "v1", "boats", "Boat")
 
 
 def rolled_out(replicas: int) -> Callable[[Object], bool]:
@@ -479,6 +485,29 @@ async def test_what_is_owned_goes_as_asked(three: Cluster, propagation: str) -> 
             assert order == ["Pod", "Pod", "ReplicaSet", "Deployment"]
     for each in watching:
         each.cancel()
+
+
+async def test_custom_resources_are_owners_and_go_with_their_namespace(cluster: Cluster) -> None:
+    """Defined after the controllers have started, which learn of them."""
+    await cluster.client.create(CUSTOM_RESOURCE_DEFINITIONS, definition("Boat"))
+
+    async def established() -> bool:
+        found = await cluster.client.get(CUSTOM_RESOURCE_DEFINITIONS, "boats.example.com")
+        return "Established" in [each["type"] for each in found["status"]["conditions"]]
+
+    await eventually(established)
+    boat = await cluster.client.create(BOATS, {"metadata": {"name": "tug", "namespace": "default"}})
+    owned = {"name": "log", "namespace": "default", "ownerReferences": [meta.owner_reference(boat)]}
+    await cluster.client.create(CONFIG_MAPS, {"metadata": owned})
+    await cluster.client.create(BOATS, {"metadata": {**owned, "name": "dinghy"}})
+    await cluster.client.delete(BOATS, "tug", "default", propagation="Foreground")
+    for resource, name in ((BOATS, "dinghy"), (CONFIG_MAPS, "log"), (BOATS, "tug")):
+        await cluster.gone(partial(cluster.client.get, resource, name, "default"))
+    await cluster.client.create(NAMESPACES, {"metadata": {"name": "harbour"}})
+    await cluster.client.create(BOATS, {"metadata": {"name": "tug", "namespace": "harbour"}})
+    await cluster.client.delete(NAMESPACES, "harbour")
+    await cluster.gone(partial(cluster.client.get, NAMESPACES, "harbour"))
+    assert not (await cluster.client.list(BOATS)).items
 
 
 async def test_nodes_get_ranges_of_their_own(cluster: Cluster) -> None:

@@ -30,6 +30,11 @@ class Malformed(ValueError):
     """Not the protobuf of a kind that is known; the text says why."""
 
 
+def knows(struct: Struct) -> bool:
+    """Whether objects of the type can come in protobuf: no custom resources, nor their definitions."""
+    return f"{struct.module}.{struct.name}" in FIELD_NUMBERS
+
+
 def decode(body: bytes) -> Object:
     """The object in *body*. Raises Malformed."""
     if not body.startswith(_MAGIC):

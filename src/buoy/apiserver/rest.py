@@ -21,7 +21,7 @@ from buoy.api.schema import TypeMismatch
 from buoy.api.status import StatusError, bad_request, expired, invalid, invalid_object, required
 from buoy.store import Record
 
-from . import negotiation, patch
+from . import negotiation, patch, protobuf
 from .answers import JSON, Answer, Streamed, error_answer, warning_header
 from .encoding import to_json
 from .negotiation import Accepted
@@ -375,6 +375,8 @@ class Rest:
     async def decode(self, call: Call, body: bytes, write: Write, served: Served | None = None) -> Object:
         """The object in *body*, fitted to its kind. Raises StatusError 400, 415."""
         content_type = call.request.headers.get("Content-Type", "")
+        if content_type.startswith(protobuf.CONTENT_TYPE) and not protobuf.knows(call.served.struct):
+            raise patch.unsupported(content_type, ("application/json", "application/yaml"))
         obj = negotiation.parse_body(body, content_type)
         return fit(obj, body, served or call.served, call.info.value("fieldValidation"), write)
 

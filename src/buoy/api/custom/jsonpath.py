@@ -27,7 +27,9 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE,
 )
-_FILTER = re.compile(r"""\s*@(?P<path>\S*?)\s*(?:(?P<operator>==|!=|<=|>=|<|>)\s*(?P<value>.+?))?\s*""")
+_FILTER = re.compile(
+    r"""\s*@(?P<path>[^\s=!<>~]*?)\s*(?:(?P<operator>==|!=|<=|>=|<|>)\s*(?P<value>.+?))?\s*"""
+)
 _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     "==": lambda left, right: left == right,
     "!=": lambda left, right: left != right,

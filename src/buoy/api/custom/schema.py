@@ -39,6 +39,7 @@ class Schema:
         "properties",
         "required",
         "resource",
+        "ruled",
         "rules",
         "source",
         "type",
@@ -70,6 +71,9 @@ class Schema:
         self.one_of = tuple(map(Schema, source.get("oneOf") or ()))
         negated = source.get("not")
         self.negated = Schema(negated) if isinstance(negated, dict) else None
+
+        self.ruled: bool = bool(self.rules) or any(each.ruled for each in self.children())
+        """Whether there is a rule here or below."""
 
     def children(self) -> list[Schema]:
         """The schemas of what is directly inside."""

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
+from collections.abc import Iterable
 from typing import ClassVar
 
 from buoy.api import meta
 from buoy.api.meta import Object
-from buoy.api.resource import CORE_EVENTS, EVENTS, Resource
+from buoy.api.resource import CORE_EVENTS, CUSTOM_RESOURCE_DEFINITIONS, EVENTS, Resource
 from buoy.api.status import StatusError
 from buoy.client import Informer, WorkQueue
 
 from ..context import Context
+from ..discovery import discover
 from .graph import FOREGROUND, ORPHAN, Graph, Item, Owner, Verdict, item_of, judge, owners_of
 
 log = logging.getLogger(__name__)
@@ -25,37 +27,82 @@ _UNKNOWN_KIND = 30.0
 
 
 class GarbageCollector:
+    """Follows every resource that can be deleted: those that are there, and what definitions add and take."""
+
     name: ClassVar[str] = "garbage-collector-controller"
     resources: ClassVar[tuple[Resource, ...]] = ()
 
     def __init__(self, context: Context) -> None:
         self._client = context.client
+        self._metadata_client = context.metadata_client
+        self._informers = context.informers
         self._discovery = context.discovery
         self._queue = WorkQueue()
         self._graph = Graph()
         self._absent: OrderedDict[tuple[str, str], None] = OrderedDict()
-        for resource in context.discovery.resources("list", "watch", "delete"):
-            if resource[:3] in _IGNORED:
-                continue
-            informer = context.informers.existing(resource)
-            if informer is None:
-                informer = Informer(context.metadata_client, resource)
-                context.informers.add(informer)
-            self._follow(resource, informer)
+        self._followed: dict[Resource, asyncio.Task[None] | None] = {}
+        self._definitions_changed = asyncio.Event()
 
     async def run(self) -> None:
-        await self._queue.run(self.reconcile, workers=20, name=self.name)
+        async with asyncio.TaskGroup() as group:
+            await asyncio.gather(*(each.synced() for each in self._follow_discovered(group)))
+            group.create_task(self._keep_up(group))
+            await self._queue.run(self.reconcile, workers=20, name=self.name)
+
+    # What there is
+
+    def _follow_discovered(self, group: asyncio.TaskGroup) -> list[Informer]:
+        """Follow what is served now, and nothing else; the caches that have just been started."""
+        served = set(self._discovery.resources("list", "watch", "delete"))
+        for resource in self._followed.keys() - served:
+            task = self._followed.pop(resource)
+            if task is not None:
+                task.cancel()
+            self._reconsider(self._graph.forget_all(resource))
+        started = []
+        for resource in served - self._followed.keys():
+            if resource[:3] in _IGNORED:
+                continue
+            informer = self._informers.existing(resource)
+            task = None
+            if informer is None:
+                informer = Informer(self._metadata_client, resource)
+                task = group.create_task(informer.run())
+                started.append(informer)
+            self._followed[resource] = task
+            self._follow(resource, informer)
+        return started
+
+    async def _keep_up(self, group: asyncio.TaskGroup) -> None:
+        while True:
+            await self._definitions_changed.wait()
+            self._definitions_changed.clear()
+            try:
+                found = await discover(self._client)
+            except (StatusError, OSError) as error:
+                log.warning("discovery: %s", error)
+            else:
+                # A group that did not answer may have what is followed: it is asked again.
+                if not found.failed:
+                    self._discovery = found
+                    self._follow_discovered(group)
+                    continue
+            asyncio.get_running_loop().call_later(_LOOK_AGAIN, self._definitions_changed.set)
 
     def _follow(self, resource: Resource, informer: Informer) -> None:
         def changed(old: Object | None, new: Object | None) -> None:
             if new is not None:
-                todo = self._graph.observe(item_of(resource, new))
+                self._reconsider(self._graph.observe(item_of(resource, new)))
             else:
-                todo = self._graph.forget(meta.uid(old or {}))
-            for uid in todo:
-                self._queue.add(uid)
+                self._reconsider(self._graph.forget(meta.uid(old or {})))
+            if resource == CUSTOM_RESOURCE_DEFINITIONS:
+                self._definitions_changed.set()
 
         informer.subscribe(changed)
+
+    def _reconsider(self, uids: Iterable[str]) -> None:
+        for uid in uids:
+            self._queue.add(uid)
 
     async def reconcile(self, key: str) -> None:
         item = self._graph.get(key)

@@ -121,6 +121,12 @@ class Graph:
         todo |= {owner.uid for owner in item.owners if self._waits(owner.uid)}
         return todo
 
+    def forget_all(self, resource: Resource) -> set[str]:
+        """The resource is not served any more, and so are its objects not."""
+        gone = [uid for uid, item in self._items.items() if item.resource == resource]
+        todo = set().union(*map(self.forget, gone))
+        return todo.difference(gone)
+
     def _waits(self, uid: str) -> bool:
         item = self._items.get(uid)
         return item is not None and (item.foreground or item.orphaning)
