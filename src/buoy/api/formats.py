@@ -23,6 +23,7 @@ _CONFIG_KEY = "[-._a-zA-Z0-9]+"
 _C_IDENTIFIER = "[A-Za-z_][A-Za-z0-9_]*"
 _HEADER = "[-A-Za-z0-9]+"
 _PERCENT = "[0-9]+%"
+_PATH = r"[A-Za-z0-9/\-._~%!$&'()*+,;=:]+"
 
 _LABEL_UNDERSCORE = "_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?"
 _SEARCH = rf"{_LABEL_UNDERSCORE}(\.{_LABEL_UNDERSCORE})*"
@@ -36,6 +37,7 @@ _config_key_re = re.compile(_CONFIG_KEY, re.ASCII).fullmatch
 _c_identifier_re = re.compile(_C_IDENTIFIER, re.ASCII).fullmatch
 _header_re = re.compile(_HEADER, re.ASCII).fullmatch
 _percent_re = re.compile(_PERCENT, re.ASCII).fullmatch
+_path_re = re.compile(_PATH, re.ASCII).fullmatch
 _search_re = re.compile(_SEARCH, re.ASCII).fullmatch
 _port_name_re = re.compile("[-a-z0-9]+", re.ASCII).fullmatch
 
@@ -151,6 +153,15 @@ def label_key(text: str) -> Faults:
 
 
 @lru_cache(4096)
+def domain_prefixed_path(text: str) -> Faults:
+    """A domain, a slash and a path, as controllers are named by."""
+    domain, slash, path = text.partition("/")
+    if not slash or not domain or not path:
+        return ('must be a domain-prefixed path (such as "acme.io/foo")',)
+    faults = tuple(f"domain name prefix part {each}" for each in dns_subdomain(domain))
+    return faults + (() if _path_re(path) else (f"Invalid path (regex used for validation is '{_PATH}')",))
+
+
 def label_value(text: str) -> Faults:
     faults: list[str] = []
     if size(text) > 63:

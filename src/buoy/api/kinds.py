@@ -1,7 +1,7 @@
 """Every kind that Buoy serves."""
 
 from .apps import CONTROLLER_REVISION, DAEMON_SET, DEPLOYMENT, REPLICA_SET, STATEFUL_SET
-from .batch import JOB
+from .batch import CRON_JOB, JOB
 from .config import CONFIG_MAP, SECRET
 from .coordination import LEASE
 from .custom.definition import CUSTOM_RESOURCE_DEFINITION
@@ -33,6 +33,7 @@ KINDS: tuple[Kind, ...] = (
     DAEMON_SET,
     CONTROLLER_REVISION,
     JOB,
+    CRON_JOB,
     ENDPOINT_SLICE,
     ROLE,
     CLUSTER_ROLE,

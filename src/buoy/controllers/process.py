@@ -13,6 +13,7 @@ from buoy.api.status import StatusError
 from buoy.client import Client, ConnectionFailed, lead
 
 from .context import Context, Controller
+from .cronjob import CronJobController
 from .daemonset import DaemonSetController
 from .deployment import DeploymentController
 from .discovery import Discovery, discover
@@ -52,6 +53,7 @@ def controllers(context: Context) -> list[Controller]:
         StatefulSetController,
         DaemonSetController,
         JobController,
+        CronJobController,
         TTLAfterFinishedController,
         EndpointsController,
         EndpointSliceController,
