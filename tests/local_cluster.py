@@ -96,8 +96,11 @@ class LocalCluster:
 
     def buoy(self, command: str, *arguments: str, check: bool = True, timeout: float = 60) -> Completed:
         """``buoy COMMAND --name NAME ARGUMENTS``; of two words, such as "node exec", both come first."""
-        words = [*command.split(), "--name", self.name, *arguments]
-        return run([BUOY, *words], env=self.environment, check=check, timeout=timeout)
+        return run(self.words(command, *arguments), env=self.environment, check=check, timeout=timeout)
+
+    def words(self, command: str, *arguments: str | Path) -> list[str]:
+        """The command line of a ``buoy`` command for this cluster."""
+        return [str(BUOY), *command.split(), "--name", self.name, *map(str, arguments)]
 
     def kubectl(
         self,
@@ -114,15 +117,15 @@ class LocalCluster:
 
     def start_on_node(self, node: str, *command: str | Path) -> subprocess.Popen[str]:
         """A program that goes on running on a node, with pipes."""
-        return self._start("node", "exec", "--name", self.name, node, "--", *command)
+        return self._start("node exec", node, "--", *command)
 
     def start_outside(self, *command: str | Path) -> subprocess.Popen[str]:
         """A program that goes on running on the machine outside, with pipes."""
-        return self._start("outside", "--name", self.name, "--", *command)
+        return self._start("outside", "--", *command)
 
-    def _start(self, *arguments: str | Path) -> subprocess.Popen[str]:
+    def _start(self, command: str, *arguments: str | Path) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [str(part) for part in (BUOY, *arguments)],
+            self.words(command, *arguments),
             env=self.environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

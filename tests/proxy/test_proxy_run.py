@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import threading
 import time
 import urllib.error
@@ -195,6 +196,10 @@ async def test_from_objects_to_packets(cluster, servers):
     assert float(values[f"kubeproxy_network_programming_duration_seconds_sum{{{family}}}"]) < 5
     assert float(values[f"kubeproxy_sync_proxy_rules_duration_seconds_count{{{family}}}"]) >= 4
     assert float(values[f"kubeproxy_sync_full_proxy_rules_duration_seconds_count{{{family}}}"]) == 1
+    bucket = re.compile(r"kubeproxy_network_programming_duration_seconds_bucket{.*le=\"(.+)\"}")
+    bounds = {float(found[1]) for name in values if (found := bucket.match(name))}
+    kubernetes = {0, 0.25, 0.5, *range(1, 60), *range(60, 120, 5), *range(120, 301, 30), float("inf")}
+    assert kubernetes <= bounds
     nat = float(values[f'kubeproxy_sync_proxy_rules_iptables_total{{{family},table="nat"}}'])
     assert nat == node.run("iptables-save", "-t", "nat").count("-A KUBE-")
     assert (await cluster.get("http://127.0.0.1:10249/proxyMode"))[1] == "iptables"
@@ -231,6 +236,22 @@ async def test_legacy_iptables_finds_out_by_looking(cluster, servers, monkeypatc
     await eventually(answered_by(node, "pod"))
 
 
+def alive(cluster, code):
+    """``/livez`` answers with that code, and the answer is counted."""
+
+    async def answered():
+        status, body, _ = await cluster.get("http://127.0.0.1:10256/livez")
+        if status != code:
+            return False
+        known = json.loads(body)
+        assert known.keys() == {"lastUpdated", "currentTime"}
+        assert code == 503 or not known["lastUpdated"].startswith("1970")
+        metrics = (await cluster.get("http://127.0.0.1:10249/metrics"))[1]
+        return f'kubeproxy_proxy_livez_total{{code="{code}"}}' in metrics
+
+    return answered
+
+
 async def test_nothing_is_removed_before_the_api_has_been_seen(cluster, servers):
     node = cluster.node
     pod = node.add_pod("pod")
@@ -256,7 +277,7 @@ async def test_nothing_is_removed_before_the_api_has_been_seen(cluster, servers)
     deadline = time.monotonic() + 0.6
     while time.monotonic() < deadline:
         assert rules() == before
-    assert (await cluster.get("http://127.0.0.1:10256/livez"))[0] == 503
+    await eventually(alive(cluster, 503))
 
     await node.do(cluster.server.stop())
     cluster.server.hang = False
@@ -332,9 +353,9 @@ async def test_failure_is_told_and_retried(cluster, servers, monkeypatch, tmp_pa
         (event,) = await eventually(told)
         assert event["involvedObject"]["kind"] == "Node"
         assert event["type"] == "Warning"
-        assert (await cluster.get("http://127.0.0.1:10256/livez"))[0] == 503
+        await eventually(alive(cluster, 503))
     await eventually(answered_by(node, "pod"))
-    assert (await cluster.get("http://127.0.0.1:10256/livez"))[0] == 200
+    await eventually(alive(cluster, 200))
 
 
 async def test_an_object_that_makes_no_sense_harms_no_other(cluster, servers):

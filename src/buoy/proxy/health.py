@@ -27,12 +27,12 @@ _DELETION_TAINT = "ToBeDeletedByClusterAutoscaler"
 
 
 class Health:
-    """Whether rules are kept up to date: each family has been written, and no change waits for too long."""
+    """Whether rules are kept up to date: no change, nor the start, waits longer than *timeout* seconds."""
 
     def __init__(self, families: Iterable[str], timeout: float) -> None:
         self._timeout = timeout
         self._updated: dict[str, float] = dict.fromkeys(families, 0.0)
-        self._queued: dict[str, float] = {}
+        self._queued: dict[str, float] = dict.fromkeys(self._updated, time.time())
         self.eligible = True
 
     def queued(self, family: str) -> None:
@@ -48,16 +48,18 @@ class Health:
         leaving = node is not None and meta.is_terminating(node)
         self.eligible = not leaving and all(taint["key"] != _DELETION_TAINT for taint in taints)
 
+    def _late(self) -> list[str]:
+        now = time.time()
+        return [family for family, since in self._queued.items() if now - since >= self._timeout]
+
     @property
     def healthy(self) -> bool:
-        now = time.time()
-        return all(self._updated.values()) and all(
-            now - since <= self._timeout for since in self._queued.values()
-        )
+        return not self._late()
 
     @property
     def last_updated(self) -> float:
-        return min(self._updated.values(), default=0.0)
+        """Unix time at which the rules were last right: now, as long as all is well."""
+        return min((self._updated[family] for family in self._late()), default=time.time())
 
 
 def _timestamp(moment: float) -> str:
@@ -74,22 +76,27 @@ def _json(body: Object, *, ok: bool, headers: Mapping[str, str] | None = None) -
     )
 
 
-def health_application(health: Health) -> web.Application:
-    """``/healthz``, which a load balancer asks, and ``/livez``, which says whether to restart the proxy."""
+def health_application(health: Health, answered: Callable[[str, int], None]) -> web.Application:
+    """``/healthz``, which a load balancer asks, and ``/livez``, which says whether to restart the proxy.
 
-    def answer(ok: bool) -> web.Response:
+    *answered* is told the name and the status of each answer.
+    """
+
+    def answer(name: str, ok: bool, **more: bool) -> web.Response:
         body: Object = {
             "lastUpdated": _timestamp(health.last_updated),
             "currentTime": _timestamp(time.time()),
-            "nodeEligible": health.eligible,
+            **more,
         }
-        return _json(body, ok=ok)
+        response = _json(body, ok=ok)
+        answered(name, response.status)
+        return response
 
     async def healthz(_: web.Request) -> web.Response:
-        return answer(health.healthy and health.eligible)
+        return answer("healthz", health.healthy and health.eligible, nodeEligible=health.eligible)
 
     async def livez(_: web.Request) -> web.Response:
-        return answer(health.healthy)
+        return answer("livez", health.healthy)
 
     application = web.Application()
     application.add_routes([web.get("/healthz", healthz), web.get("/livez", livez)])

@@ -10,9 +10,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from .model import Family, PortRules
 
 _SYNC_BUCKETS = tuple(0.001 * 2**power for power in range(15))
-# kube-proxy's buckets start at 0.25 s, by which time all is long done here.
+# kube-proxy's, and finer ones below 0.25 s, by which time most is done here.
 _PROGRAMMING_BUCKETS = (
-    *(0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.25, 0.5),
+    *(0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.25, 0.5),
     *range(1, 60),
     *range(60, 120, 5),
     *range(120, 330, 30),
@@ -108,6 +108,20 @@ class Metrics:
             family,
             registry=registry,
         )
+
+        self._probes = {
+            name: Counter(
+                f"kubeproxy_proxy_{name}",
+                f"Cumulative proxy {name} HTTP status",
+                ["code"],
+                registry=registry,
+            )
+            for name in ("healthz", "livez")
+        }
+
+    def probed(self, name: str, status: int) -> None:
+        """``healthz`` or ``livez`` was answered."""
+        self._probes[name].labels(status).inc()
 
     def queued(self, family: Family, *, services: int = 0, endpoints: int = 0) -> None:
         """Something changed that has yet to reach the kernel."""

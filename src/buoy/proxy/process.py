@@ -239,7 +239,11 @@ class Proxy:
                     tasks.create_task(informer.run())
                 tasks.create_task(self._events.run())
                 for application, bind, purpose in (
-                    (health_application(self._health), self._options.healthz_bind, "health"),
+                    (
+                        health_application(self._health, self._metrics.probed),
+                        self._options.healthz_bind,
+                        "health",
+                    ),
                     (
                         metrics_application(self._metrics.registry, self._options.mode),
                         self._options.metrics_bind,
