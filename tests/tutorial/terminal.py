@@ -33,6 +33,7 @@ class Terminal:
                 os.execvpe(program[0], program, environment)
             finally:
                 os._exit(127)
+        os.set_inheritable(self._screen, False)  # or the terminals opened later keep this one open
         self._read_until_prompt(30, echoed=True)
 
     def type(self, command: str, within: float = 60) -> list[str]:

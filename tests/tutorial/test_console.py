@@ -84,6 +84,7 @@ def test_a_value_stays_what_it_was() -> None:
     match = compare(step("IP: 10.99.1.2"), ["IP: 10.100.5.6"], Values())
     assert match
     assert match.values.put_into("curl 10.99.1.2:8080") == "curl 10.100.5.6:8080"
+    assert match.values.put_into("sed s/a/10.99.1.2/") == "sed s/a/10.100.5.6/"
     assert same(["IP: 10.99.1.2"], ["IP: 10.100.5.6"], match.values)
     assert not same(["IP: 10.99.1.2"], ["IP: 10.100.7.8"], match.values)
     assert not same(["IP: 10.99.9.9"], ["IP: 10.100.5.6"], match.values), "two values for one"
