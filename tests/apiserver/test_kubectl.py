@@ -223,3 +223,27 @@ async def test_somebody_without_rights(server: Running, namespace: str) -> None:
 async def test_mistakes(server: Running, namespace: str, manifest: str, message: str) -> None:
     told = await server.kubectl("create", "-n", namespace, "-f", "-", stdin=manifest, code=1)
     assert told.endswith(message)
+
+
+async def test_ephemeral_containers_can_only_be_added(server: Running, namespace: str) -> None:
+    await server.kubectl("-n", namespace, "run", "p", "--image=i")
+    path = f"/api/v1/namespaces/{namespace}/pods/p/ephemeralcontainers"
+    pod = json.loads(await server.kubectl("get", "--raw", path))
+    pod["spec"]["ephemeralContainers"] = [{"name": "debugger", "image": "i"}]
+    pod["spec"]["containers"][0]["image"] = "ignored"
+
+    async def replace(code: int = 0) -> str:
+        return await server.kubectl("replace", "--raw", path, "-f", "-", stdin=json.dumps(pod), code=code)
+
+    found = json.loads(await replace())
+    assert found["spec"]["ephemeralContainers"][0]["imagePullPolicy"] == "Always"
+    assert found["spec"]["containers"][0]["image"] == "i"
+    assert found["metadata"]["generation"] == 2
+    pod["metadata"].pop("resourceVersion")
+    for wrong, sentence in (
+        ([{"name": "debugger", "image": "j"}], 'existing ephemeral containers "debugger" may not be changed'),
+        ([], 'existing ephemeral containers "debugger" may not be removed'),
+        ([{"name": "p", "image": "i"}], 'spec.ephemeralContainers[0].name: Duplicate value: "p"'),
+    ):
+        pod["spec"]["ephemeralContainers"] = wrong
+        assert sentence in await replace(code=1)

@@ -176,3 +176,32 @@ def test_cordon_drain_uncordon(web: Namespace) -> None:
     finally:
         cluster.kubectl("uncordon", node)
     assert cluster.kubectl("get", "node", node, "--no-headers").stdout.split()[1] == "Ready"
+
+
+def test_debug_a_running_pod(web: Namespace) -> None:
+    """An ephemeral container joins the Pod, and can look at the processes of another container."""
+    web.apply(pod("subject", pod_spec(shell(QUICK_END))))
+    web.wait("condition=Ready", "pod/subject")
+    image = "--image=python:3.7"
+    web.kubectl("debug", "subject", image, "-c", "first", "--", "hostname")
+    until(lambda: web.kubectl("logs", "subject", "-c", "first", check=False).stdout == "subject\n")
+    web.kubectl("debug", "subject", image, "-c", "looker", "--target=main", "--", "sh", "-c", "ps; sleep 60")
+    until(lambda: "sleep 3600" in web.kubectl("logs", "subject", "-c", "looker", check=False).stdout)
+    found = web.get("pod", "subject")
+    assert len(found["spec"]["ephemeralContainers"]) == 2
+    first, second = until(
+        lambda: (
+            (seen := web.get("pod", "subject")["status"]["ephemeralContainerStatuses"])
+            and "terminated" in seen[0]["state"]
+            and seen
+        )
+    )
+    assert first["state"]["terminated"]["exitCode"] == 0
+    assert "running" in second["state"]
+    assert found["status"]["phase"] == "Running"
+    assert web.kubectl("get", "pod", "subject", "--no-headers").stdout.split()[1:3] == ["1/1", "Running"]
+    refused = web.kubectl("debug", "subject", image, "-c", "looker", check=False)
+    assert refused.returncode != 0
+    copied = web.kubectl("debug", "subject", image, "--copy-to=twin", "--container=main", "--", "sleep", "60")
+    assert "twin" not in copied.stderr
+    web.wait("condition=Ready", "pod/twin")

@@ -215,6 +215,16 @@ def test_container_restart_rules(rules: list[Object], code: int, again: bool) ->
     assert restarts_after(pod("a"), container, code) is again
 
 
+def test_ephemeral_containers_are_started_once_whatever_the_others_do() -> None:
+    looking = [{"name": "look", "image": "i"}]
+    subject = pod("a", init=(init("first"),), ephemeralContainers=looking)
+    assert plan(subject, runtime(ran("first"))).start == ("look",)
+    ready = runtime(ran("first", "exited"), ran("a"))
+    assert plan(subject, ready).start == ("look",)
+    for state in ("running", "exited"):
+        assert not plan(subject, runtime(ran("first", "exited"), ran("a"), ran("look", state, 1)))
+
+
 def test_sidecars_end_last_and_in_reverse() -> None:
     subject = pod("a", "b", init=(sidecar("s"), init("i"), sidecar("t")))
     running = [ran(name) for name in ("s", "t", "a", "b")]

@@ -236,6 +236,23 @@ def validate_pod(pod: Object, old: Object | None) -> list[FieldError]:
     return errors + _validate_update(spec, old.get("spec") or {})
 
 
+def validate_ephemeral_update(pod: Object, old: Object) -> list[FieldError]:
+    """Faults of a Pod that was given more ephemeral containers; those that it has stay as they are."""
+    errors = validate_pod_spec(pod["spec"], "spec", in_pod=True)
+    found = {each.get("name"): each for each in pod["spec"].get("ephemeralContainers") or ()}
+    for former in old["spec"].get("ephemeralContainers") or ():
+        name, path = former["name"], "spec.ephemeralContainers"
+        if name not in found:
+            errors.append(
+                forbidden_field(path, f'existing ephemeral containers "{name}" may not be removed\n')
+            )
+        elif not equivalent(found[name], former):
+            errors.append(
+                forbidden_field(path, f'existing ephemeral containers "{name}" may not be changed\n')
+            )
+    return errors
+
+
 def _validate_annotations(pod: Object, old: Object | None) -> list[FieldError]:
     errors: list[FieldError] = []
     notes = meta.annotations(pod)

@@ -47,6 +47,7 @@ _SUBRESOURCES: tuple[tuple[str, str, tuple[str, ...], tuple[str, str] | None], .
     ("nodes/proxy", "NodeProxyOptions", ("create", "delete", "get", "patch", "update"), None),
     ("pods/attach", "PodAttachOptions", ("create", "get"), None),
     ("pods/binding", "Binding", ("create",), None),
+    ("pods/ephemeralcontainers", "Pod", ("get", "patch", "update"), None),
     ("pods/eviction", "Eviction", ("create",), ("policy", "v1")),
     ("pods/exec", "PodExecOptions", ("create", "get"), None),
     ("pods/log", "Pod", ("get",), None),

@@ -361,7 +361,7 @@ class Registry:
                 raise invalid_object(resource.group, resource.kind, name, list(errors))  # type: ignore[arg-type]
             if not write.subresource:
                 write.warnings.extend(kind.warn(new))
-            if kind.has_generation and write.subresource in ("", "scale") and _spec_changed(kind, new, old):
+            if kind.has_generation and write.subresource != "status" and _spec_changed(kind, new, old):
                 metadata["generation"] = old_metadata.get("generation", 0) + 1
             metadata.pop("resourceVersion", None)
             if not write.applied:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from datetime import UTC, datetime
 from urllib.parse import urlencode
@@ -12,6 +13,7 @@ from aiohttp import web
 from buoy.api import meta, selectors
 from buoy.api.kind import Scale
 from buoy.api.meta import Object
+from buoy.api.pod_validation import validate_ephemeral_update
 from buoy.api.resource import NAMESPACES, NODES, PODS, SERVICE_ACCOUNTS
 from buoy.api.schema import struct_of
 from buoy.api.status import (
@@ -71,6 +73,7 @@ class Subresources:
         handlers = self._rest.subresources
         handlers[PODS, "binding"] = self._bind
         handlers[PODS, "eviction"] = self._evict
+        handlers[PODS, "ephemeralcontainers"] = self._ephemeral_containers
         handlers[PODS, "log"] = self._log
         handlers[NAMESPACES, "finalize"] = self._finalize
         handlers[SERVICE_ACCOUNTS, "token"] = self._token
@@ -181,6 +184,37 @@ class Subresources:
         options = delete_options(eviction.get("deleteOptions") or {}, call.info, write)
         await self._registry.delete(call.served, call.info.namespace, call.info.name, options, write)
         return _success(call, 201)
+
+    async def _ephemeral_containers(self, call: Call) -> Result:
+        """Containers for looking into a running Pod: they can be added and nothing else (KEP-277)."""
+        served, info = call.served, call.info
+        if info.verb == "get":
+            return self._rest.one(call, await self._registry.get(served, info.namespace, info.name))
+        write = call.write("ephemeralcontainers")
+        body = await read_body(call.request)
+        change: Callable[[Object], Object]
+        if info.verb == "update":
+            wanted = await self._rest.decode(call, body, write)
+            change = lambda _: wanted  # noqa: E731
+        elif info.verb == "patch":
+            change = self._rest.patcher(call, body, write)
+        else:
+            raise method_not_allowed()
+
+        def mutate(pod: Object) -> Object:
+            old = copy.deepcopy(pod)
+            asked = change(pod)
+            containers = (asked.get("spec") or {}).get("ephemeralContainers")
+            metadata = {**old["metadata"], **_version_of(asked)}
+            new = {**old, "metadata": metadata, "spec": {**old["spec"], "ephemeralContainers": containers}}
+            served.kind.default(new)
+            errors = validate_ephemeral_update(new, old)
+            if errors:
+                raise invalid_object("", "Pod", info.name, errors)
+            return new
+
+        record = await self._registry.change(served, info.namespace, info.name, mutate, write)
+        return self._rest.one(call, record, warnings=write.warnings)
 
     async def _log(self, call: Call) -> Result:
         info = call.info
@@ -429,6 +463,12 @@ def _binding_conflict(name: str, detail: str) -> StatusError:
 def _success(call: Call, code: int) -> Answer:
     status = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": code}
     return finish(to_json(status), negotiation.accepted(call.request.headers.get("Accept", "")), code)
+
+
+def _version_of(obj: Object) -> Object:
+    """The version that a change is meant for, if it says so."""
+    version = (obj.get("metadata") or {}).get("resourceVersion")
+    return {"resourceVersion": version} if version else {}
 
 
 def _check_log_options(call: Call) -> None:

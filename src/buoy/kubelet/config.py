@@ -50,7 +50,7 @@ class Mount:
 
 @dataclass(frozen=True, slots=True)
 class ContainerInput:
-    """What a container's configuration needs besides the Pod."""
+    """What a container's configuration needs besides the Pod. *target*: see `_namespaces`."""
 
     restart_count: int = 0
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -58,6 +58,7 @@ class ContainerInput:
     image: str = ""
     supplemental_groups: Sequence[int] = ()
     memory_capacity: int = 0
+    target: str = ""
 
 
 def sandbox_config(
@@ -121,7 +122,7 @@ def container_config(pod: Object, container: Object, given: ContainerInput) -> A
         tty=bool(container.get("tty")),
         linux=pb.LinuxContainerConfig(
             resources=linux_resources,
-            security_context=_container_security(pod, container, given.supplemental_groups),
+            security_context=_container_security(pod, container, given),
         ),
     )
 
@@ -171,16 +172,20 @@ def _security(subject: Object) -> Object:
     return (subject.get("spec") or subject).get("securityContext") or {}
 
 
-def _namespaces(pod: Object) -> Any:
+def _namespaces(pod: Object, target: str = "") -> Any:
+    """*target* is the id of the container whose processes an ephemeral one shall see."""
     spec = pod["spec"]
     pid = pb.CONTAINER
     if spec.get("hostPID"):
         pid = pb.NODE
     elif spec.get("shareProcessNamespace"):
         pid = pb.POD
+    elif target:
+        pid = pb.TARGET
     return pb.NamespaceOption(
         network=pb.NODE if spec.get("hostNetwork") else pb.POD,
         pid=pid,
+        target_id=target if pid == pb.TARGET else "",
         ipc=pb.NODE if spec.get("hostIPC") else pb.POD,
     )
 
@@ -207,7 +212,7 @@ def _sandbox_security(pod: Object) -> Any:
     )
 
 
-def _container_security(pod: Object, container: Object, extra_groups: Sequence[int]) -> Any:
+def _container_security(pod: Object, container: Object, given: ContainerInput) -> Any:
     own, common = _security(container), _security(pod)
     context = {
         **{k: v for k, v in common.items() if v is not None},
@@ -224,12 +229,12 @@ def _container_security(pod: Object, container: Object, extra_groups: Sequence[i
             add_capabilities=capabilities.get("add") or (), drop_capabilities=capabilities.get("drop") or ()
         ),
         privileged=privileged,
-        namespace_options=_namespaces(pod),
+        namespace_options=_namespaces(pod, given.target),
         selinux_options=_selinux(context.get("seLinuxOptions")),
         run_as_user=_int64(context.get("runAsUser")),
         run_as_group=_int64(context.get("runAsGroup")),
         readonly_rootfs=bool(own.get("readOnlyRootFilesystem")),
-        supplemental_groups=[*pod_groups(pod), *extra_groups],
+        supplemental_groups=[*pod_groups(pod), *given.supplemental_groups],
         no_new_privs=own.get("allowPrivilegeEscalation") is False,
         masked_paths=masked,
         readonly_paths=read_only,

@@ -65,8 +65,11 @@ def plan(
     if init.fatal:
         return Plan(kill_pod=not runtime.ended, attempt=attempt)
     kill, start = list(init.kill), list(init.start)
+    # Once, whatever becomes of them, and whether the Pod has been initialised or not.
+    looking = [c["name"] for c in pods.ephemeral_containers(pod) if runtime.latest(c["name"]) is None]
     if not init.done:
-        return Plan(attempt=attempt, kill=tuple(kill), init=_without(start, held))
+        extra = _without(looking, held)
+        return Plan(attempt=attempt, kill=tuple(kill), init=_without(start, held), start=extra)
     keep = 0
     mains: list[str] = []
     for container in pods.containers(pod):
@@ -93,7 +96,12 @@ def plan(
             mains.append(container["name"])
     if not keep and not mains:
         return Plan(kill_pod=not runtime.ended, attempt=attempt)
-    return Plan(attempt=attempt, kill=tuple(kill), init=_without(start, held), start=_without(mains, held))
+    return Plan(
+        attempt=attempt,
+        kill=tuple(kill),
+        init=_without(start, held),
+        start=_without([*mains, *looking], held),
+    )
 
 
 def sandbox_changed(pod: Object, runtime: PodRuntime) -> tuple[bool, int]:

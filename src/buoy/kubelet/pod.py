@@ -19,10 +19,16 @@ def init_containers(pod: Object) -> list[Object]:
     return pod["spec"].get("initContainers") or []
 
 
+def ephemeral_containers(pod: Object) -> list[Object]:
+    """Those that were added to look into a running Pod."""
+    return pod["spec"].get("ephemeralContainers") or []
+
+
 def all_containers(pod: Object) -> Iterator[Object]:
-    """Init containers, then the others."""
+    """Init containers, then the others, then ephemeral ones."""
     yield from init_containers(pod)
     yield from containers(pod)
+    yield from ephemeral_containers(pod)
 
 
 def find_container(pod: Object, name: str) -> Object | None:
@@ -39,10 +45,10 @@ def host_network(pod: Object) -> bool:
 
 def field_path(pod: Object, container_name: str) -> str:
     """How an event points at one of the Pod's containers."""
-    kind = (
-        "initContainers" if any(c["name"] == container_name for c in init_containers(pod)) else "containers"
-    )
-    return f"spec.{kind}{{{container_name}}}"
+    for kind in ("initContainers", "ephemeralContainers"):
+        if any(each["name"] == container_name for each in pod["spec"].get(kind) or ()):
+            return f"spec.{kind}{{{container_name}}}"
+    return f"spec.containers{{{container_name}}}"
 
 
 def describe(pod: Object) -> str:

@@ -45,8 +45,9 @@ def pod_limits(pod: Object) -> Limits:
     """The bounds of the whole Pod's cgroup: only where every container has one (or the Pod itself)."""
     requests, limits = api_pods.requests(pod), api_pods.limits(pod)
     whole = (pod["spec"].get("resources") or {}).get("limits") or {}
+    lasting = [*pods.init_containers(pod), *pods.containers(pod)]
     bounded = {
-        name: name in whole or all(pods.limit(c, name) is not None for c in pods.all_containers(pod))
+        name: name in whole or all(pods.limit(c, name) is not None for c in lasting)
         for name in ("cpu", "memory")
     }
     cpu = requests.get("cpu", 0) or 0

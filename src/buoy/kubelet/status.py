@@ -55,6 +55,7 @@ def pod_status(pod: Object, facts: Facts) -> Object:
     old = pod.get("status") or {}
     inits = [_container_status(pod, c, facts, old, init=True) for c in pods.init_containers(pod)]
     mains = [_container_status(pod, c, facts, old, init=False) for c in pods.containers(pod)]
+    extras = [_ephemeral_status(pod, c, facts, old) for c in pods.ephemeral_containers(pod)]
     status: Object = {
         "phase": phase(pod, inits, mains, facts.verdict, terminated=facts.terminated),
         "qosClass": old.get("qosClass") or api_pods.qos_class(pod),
@@ -64,6 +65,7 @@ def pod_status(pod: Object, facts: Facts) -> Object:
         "message": facts.verdict.message if facts.verdict else old.get("message"),
         "containerStatuses": mains,
         "initContainerStatuses": inits or None,
+        "ephemeralContainerStatuses": extras or None,
         **_addresses(pod, facts, old),
     }
     status["conditions"] = _conditions(pod, status, facts)
@@ -191,6 +193,14 @@ def _container_status(pod: Object, container: Object, facts: Facts, old: Object,
     if running and container.get("volumeMounts"):
         status["volumeMounts"] = [_mount_status(mount) for mount in container["volumeMounts"]]
     return status
+
+
+def _ephemeral_status(pod: Object, container: Object, facts: Facts, old: Object) -> Object:
+    """Nobody waits for it to be ready, and it is never started again."""
+    before = {"containerStatuses": old.get("ephemeralContainerStatuses")}
+    status = _container_status(pod, container, facts, before, init=False)
+    del status["started"]
+    return {**status, "ready": False}
 
 
 def _recall(status: Object, before: Object) -> None:
@@ -429,6 +439,7 @@ def status_patch(pod: Object, wanted: Object) -> Object | None:
         "podIP",
         "containerStatuses",
         "initContainerStatuses",
+        "ephemeralContainerStatuses",
     ):
         if not _same(old.get(name), wanted.get(name)):
             change[name] = wanted.get(name)

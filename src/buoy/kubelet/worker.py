@@ -673,7 +673,18 @@ class PodWorker:
             mounts=mounts,
             image=image,
             memory_capacity=node.memory_capacity,
+            target=self._target(container),
         )
+
+    def _target(self, container: Object) -> str:
+        """The id of the container that an ephemeral one looks at, empty if it does not say."""
+        name = container.get("targetContainerName")
+        if not name:
+            return ""
+        found = self.runtime.current(name)
+        if found is None or not found.running:
+            raise ConfigError(f"unable to find target container {name}")
+        return found.id
 
     def _container_mounts(
         self, container: Object, variables: Mapping[str, str], restart_count: int, ips: tuple[str, ...]
