@@ -146,7 +146,14 @@ def test_resolv_conf() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"listen": ()}, {"listen": ("x",)}, {"cluster_domain": ""}, {"cluster_domain": "a" * 59}]
+    "changes",
+    [
+        {"listen": ()},
+        {"listen": ("x",)},
+        {"http_bind": ("x",)},
+        {"cluster_domain": ""},
+        {"cluster_domain": "a" * 59},
+    ],
 )
 def test_options_that_cannot_be(changes: dict[str, object]) -> None:
     with pytest.raises(ValueError):

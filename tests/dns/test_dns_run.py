@@ -51,7 +51,7 @@ class Dns:
         await eventually(holds, within=10, what=f"{name} {kind} is {expected}")
 
     async def get(self, path: str) -> tuple[int, str]:
-        url = f"http://{self.options.http_bind}{path}"
+        url = f"http://{self.options.http_bind[0]}{path}"
         async with aiohttp.ClientSession() as session, session.get(url) as response:
             return response.status, await response.text()
 
@@ -66,7 +66,7 @@ async def running(api: ApiProcess, **changes: Any) -> AsyncIterator[Dns]:
         "kubeconfig": str(write_kubeconfig(api.server, "system:kube-dns")),
         "node_name": "node-1",
         "listen": (f"{host}:{port}",),
-        "http_bind": f"{host}:{port + 1 if port < 65535 else port - 1}",
+        "http_bind": (f"{host}:{port + 1 if port < 65535 else port - 1}",),
         "resolv_conf": "",
     }
     options = Options(**{**settings, **changes})

@@ -204,7 +204,7 @@ def _dns_options(config: ClusterConfig, node: str) -> dns.Options:
         node_name=node,
         listen=config.cluster_dns,
         resolv_conf=str(HERE / "resolv.conf"),
-        http_bind=str(dns.Address(config.cluster_dns[0], cluster_dns.METRICS_PORT)),
+        http_bind=tuple(str(dns.Address(host, cluster_dns.METRICS_PORT)) for host in config.cluster_dns),
     )
 
 

@@ -22,8 +22,8 @@ class Options:
 
     *listen* are ``ip`` or ``ip:port`` (``[ip]:port`` for IPv6; port 53 by default), each served over UDP and
     TCP; an address need not exist yet. *resolv_conf* names the upstream servers, unless the ConfigMap
-    *config_map* (``namespace/name``) does. *http_bind*, ``ip:port``, is where ``/health``, ``/ready`` and
-    ``/metrics`` are; empty for nowhere. *node_name* is what events say.
+    *config_map* (``namespace/name``) does. *http_bind*, each ``ip:port``, is where ``/health``, ``/ready``
+    and ``/metrics`` are. *node_name* is what events say.
 
     Raises ValueError for values that cannot be.
     """
@@ -34,14 +34,14 @@ class Options:
     listen: tuple[str, ...] = ("10.96.0.10:53",)
     resolv_conf: str = "/etc/resolv.conf"
     config_map: str = "kube-system/buoy-dns"
-    http_bind: str = "127.0.0.1:9153"
+    http_bind: tuple[str, ...] = ("127.0.0.1:9153",)
 
     def __post_init__(self) -> None:
         if not self.listen:
             raise ValueError("the DNS server needs an address to listen on")
         if not 0 < len(self.cluster_domain.strip(".")) <= _LONGEST_DOMAIN:
             raise ValueError(f"the cluster domain must have 1 to {_LONGEST_DOMAIN} characters")
-        for text in self.listen:
+        for text in (*self.listen, *self.http_bind):
             parse_address(text)
 
     @property

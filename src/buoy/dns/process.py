@@ -72,8 +72,8 @@ class DnsServer:
                 tasks.create_task(informer.run())
             tasks.create_task(self._events.run())
             tasks.create_task(self._follow_resolv_conf())
-            if self._options.http_bind:
-                tasks.create_task(self._serve_http(parse_address(self._options.http_bind)))
+            for bind in self._options.http_bind:
+                tasks.create_task(self._serve_http(parse_address(bind)))
             known = tasks.create_task(self._know(informers[:3]))
             # Most resolvers take a failure for an answer, and would sooner wait a little.
             await asyncio.wait([known], timeout=_PATIENCE_SECONDS)
