@@ -20,7 +20,7 @@ Selectors = tuple[Selector, ...]
 """Alternatives: one of them has to match."""
 
 Source = Literal["IPAddressPool", "ConfigMap", "Eip"]
-"""The form that a pool was written in. Those of an Eip are for Services that ask for OpenELB alone."""
+"""The form that a pool was written in. An Eip is for Services that ask for OpenELB, the rest for others."""
 
 Protocol = Literal["", "layer2", "bgp"]
 
