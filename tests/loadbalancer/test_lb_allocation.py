@@ -525,6 +525,19 @@ def test_an_address_is_not_free_before_the_api_shows_it_no_more() -> None:
     assert give(allocator, request("b")) == ["10.0.0.1"]
 
 
+def test_a_shared_address_is_not_joined_while_somebody_still_shows_it() -> None:
+    allocator = make(pool("p", "10.0.0.1-10.0.0.2"))
+    give(allocator, request("a", 80, key="k"))
+    give(allocator, request("b", 81, key="k"))
+    allocator.settle(request("a", 80, key="k", addresses=ips("10.0.0.2")), ())
+    wanted = request("c", 80, key="k", addresses=ips("10.0.0.1"))
+    assert refusal(allocator, wanted) == '"10.0.0.1" is still shown by default/a'
+    assert give(allocator, request("d", 80, key="k")) == []
+    allocator.confirm("default/a")
+    assert allocator.woken() == ["default/c", "default/d"]
+    assert give(allocator, wanted) == ["10.0.0.1"]
+
+
 def test_a_service_may_come_back_to_what_it_is_about_to_leave() -> None:
     allocator = make(pool("p", "10.0.0.1-10.0.0.2"))
     give(allocator, request("a"))
