@@ -24,7 +24,7 @@ def _run(*command: str, **more: object) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def host() -> Iterator[str]:
-    """A network namespace that stands for the host: beyond its one interface is a web server, and no more."""
+    """A network namespace that stands for the host: beyond its one interface are web servers, and no more."""
     mark = uuid.uuid4().hex[:6]
     host, beyond = f"host-{mark}", f"beyond-{mark}"
     server = None
@@ -48,10 +48,12 @@ def host() -> Iterator[str]:
             beyond,
             check=True,
         )
-        for name, link, address in ((host, "up0", "198.51.100.2/24"), (beyond, "up1", "198.51.100.1/24")):
-            _run("ip", "-n", name, "addr", "add", address, "dev", link, check=True)
+        for name, link, number in ((host, "up0", 2), (beyond, "up1", 1)):
             _run("ip", "-n", name, "link", "set", link, "up", check=True)
-        _run("ip", "-n", host, "route", "add", "default", "via", "198.51.100.1", check=True)
+            for address in ([f"198.51.100.{number}/24"], [f"2001:db8::{number}/64", "nodad"]):
+                _run("ip", "-n", name, "addr", "add", "dev", link, *address, check=True)
+        for gateway in ("198.51.100.1", "2001:db8::1"):
+            _run("ip", "-n", host, "route", "add", "default", "via", gateway, check=True)
         server = subprocess.Popen(
             [
                 "nsenter",
@@ -60,6 +62,8 @@ def host() -> Iterator[str]:
                 "-m",
                 "http.server",
                 "8000",
+                "-b",
+                "::",
                 "-d",
                 "/usr/share/doc/base-files",
             ],
@@ -82,7 +86,7 @@ def test_nodes_and_the_outside_machine_reach_what_the_host_reaches(host: str, tm
         return _run("nsenter", f"--net=/run/netns/{host}", str(BUOY), *arguments, env=environment)
 
     before = _run("nsenter", f"--net=/run/netns/{host}", "nft", "list", "ruleset").stdout
-    started = buoy("up", "--name", "up")
+    started = buoy("up", "--name", "up", "--ip-family", "dual")
     try:
         assert started.returncode == 0, started.stderr
         fetch = (
@@ -103,13 +107,13 @@ def test_nodes_and_the_outside_machine_reach_what_the_host_reaches(host: str, tm
             "1",
             "--max-time",
             "5",
-            "http://198.51.100.1:8000/",
         )
-        for answer in (
-            buoy("node", "exec", "--name", "up", "node-1", "--", *fetch),
-            buoy("outside", "--name", "up", "--", *fetch),
-        ):
-            assert answer.stdout == "200", answer.stderr
+        for server in ("http://198.51.100.1:8000/", "http://[2001:db8::1]:8000/"):
+            for answer in (
+                buoy("node", "exec", "--name", "up", "node-1", "--", *fetch, server),
+                buoy("outside", "--name", "up", "--", *fetch, server),
+            ):
+                assert answer.stdout == "200", answer.stderr
         resolver = buoy("node", "exec", "--name", "up", "node-1", "--", "cat", "/etc/resolv.conf").stdout
         assert resolver == f"nameserver {uplink.DNS_FORWARDER[4]}\n"
         # The host's loopback stays closed: the API server listens there.
