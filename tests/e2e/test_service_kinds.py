@@ -8,37 +8,17 @@ from collections.abc import Iterator
 import pytest
 
 import manifests
+import viewpoints
 from local_cluster import LocalCluster, Namespace, Object, until
+from viewpoints import both, whoami
 
 pytestmark = pytest.mark.e2e
 
-ASK = manifests.PROGRAMS / "ask.py"
 NODES = {"node-1": "192.168.1.80", "node-2": "192.168.1.81"}
 OUTSIDE = "192.168.1.200"
 PROVIDED = "203.0.113.9"  # addresses that only node-1 is asked for, by the outside's route
 ROUTED = "203.0.113.7"
 VIEWPOINTS = ("pod", "far-pod", "node-1", "node-2", "outside")
-
-
-def whoami(name: str, app: str, node: str, *ports: int, **more: object) -> Object:
-    program = (manifests.PROGRAMS / "whoami.py").read_text()
-    container = {
-        "name": "whoami",
-        "image": manifests.IMAGE,
-        "command": ["python", "-c", program, *map(str, ports)],
-        "ports": [{"name": "web", "containerPort": ports[0]}],
-        **more,
-    }
-    spec = manifests.pod_spec(container, nodeName=node)
-    return manifests.pod(name, spec, labels={"app": app})
-
-
-def both(port: int, target: object) -> list[Object]:
-    """A port on TCP and on UDP."""
-    return [
-        {"name": protocol.lower(), "protocol": protocol, "port": port, "targetPort": target}
-        for protocol in ("TCP", "UDP")
-    ]
 
 
 class World:
@@ -60,13 +40,7 @@ class World:
 
     def ask(self, viewpoint: str, *questions: str) -> list[str]:
         """What each question got, in the words of ask.py."""
-        if viewpoint.endswith("pod"):
-            asked = self.namespace.exec(viewpoint, "python", "-c", ASK.read_text(), *questions)
-        elif viewpoint == "outside":
-            asked = self.cluster.buoy("outside", "--", "/usr/bin/python3", str(ASK), *questions)
-        else:
-            asked = self.cluster.on_node(viewpoint, "/usr/bin/python3", str(ASK), *questions)
-        return asked.stdout.splitlines()
+        return viewpoints.ask(self.namespace, viewpoint, *questions)
 
     def seen(self, viewpoint: str, address: str) -> list[str]:
         """What TCP and UDP get at ``HOST:PORT``: whose address the server sees, a node's name or ``client``

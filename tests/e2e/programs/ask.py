@@ -1,7 +1,8 @@
 """Asks servers such as whoami.py, each from a new socket, all at once.
 
 ask.py tcp:HOST:PORT udp:HOST:PORT...: a line for each, in order: the answer, or ``refused``, or ``silence``
-after a second. An address that nobody has counts as refused.
+after two seconds: Linux hears of an unreachable IPv6 address at the second try, after one. An address that
+nobody has counts as refused. IPv6 addresses are in brackets; ``tcp6`` and ``udp6`` look names up in IPv6.
 """
 
 import socket
@@ -11,12 +12,14 @@ from contextlib import suppress
 
 
 def ask(question):
-    protocol, host, port = question.split(":")
-    kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
-    with socket.socket(socket.AF_INET, kind) as asking:
-        asking.settimeout(1)
+    protocol, _, where = question.partition(":")
+    host, _, port = where.rpartition(":")
+    kind = socket.SOCK_STREAM if protocol.startswith("tcp") else socket.SOCK_DGRAM
+    family = socket.AF_INET6 if protocol.endswith("6") or ":" in host else socket.AF_INET
+    with socket.socket(family, kind) as asking:
+        asking.settimeout(2)
         try:
-            asking.connect((host, int(port)))
+            asking.connect((host.strip("[]"), int(port)))
             with suppress(PermissionError):  # the node's own rules stop it; if they refuse it, recv hears
                 asking.send(b"GET / HTTP/1.0\r\n\r\n")
             answer = asking.recv(4096)

@@ -28,7 +28,7 @@ async def main() -> None:
 
     stopping = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
-    server = await asyncio.start_server(answer, "0.0.0.0", int(sys.argv[1]), backlog=512)
+    server = await asyncio.start_server(answer, None, int(sys.argv[1]), backlog=512)
     print("serving", flush=True)
     await stopping.wait()
     await asyncio.sleep(float(sys.argv[2]))

@@ -1,4 +1,4 @@
-"""Answers over HTTP and UDP with its host name, the client's address and the port it was asked at.
+"""Answers over HTTP and UDP, in both IP families: its host name, the client's address, the port asked at.
 
 whoami.py PORT...
 """
@@ -9,11 +9,11 @@ import threading
 
 
 def answer(peer, port):
-    return f"{socket.gethostname()} {peer[0]} {port}".encode()
+    return f"{socket.gethostname()} {peer[0].removeprefix('::ffff:')} {port}".encode()
 
 
 def serve_tcp(port):
-    listening = socket.create_server(("0.0.0.0", port))
+    listening = socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
     while True:
         connection, peer = listening.accept()
         with connection:
@@ -23,8 +23,9 @@ def serve_tcp(port):
 
 
 def serve_udp(port):
-    listening = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    listening.bind(("0.0.0.0", port))
+    listening = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    listening.bind(("", port))
     while True:
         _, peer = listening.recvfrom(2048)
         listening.sendto(answer(peer, port), peer)
