@@ -22,6 +22,7 @@ from buoy.api.resource import (
     DEPLOYMENTS,
     ENDPOINT_SLICES,
     ENDPOINTS,
+    EVENTS,
     LEASES,
     NAMESPACES,
     NODES,
@@ -262,6 +263,53 @@ async def test_endpoints_follow_the_pods(three: Cluster) -> None:
         ).items
 
     await eventually(no_slices)
+
+
+async def test_hints_by_the_zones_shares_come_and_go_with_the_annotation(three: Cluster) -> None:
+    for node, zone in zip(three.nodes, ("a", "a", "b"), strict=True):
+        labels = {"metadata": {"labels": {"topology.kubernetes.io/zone": zone}}}
+        await three.client.patch(NODES, node.name, "", labels)
+    mode = {"service.kubernetes.io/topology-mode": "Auto"}
+    spec = {"selector": {"app": "web"}, "ports": [{"port": 80}], "trafficDistribution": "PreferSameNode"}
+    service = {"metadata": {"name": "web", "namespace": "default", "annotations": mode}, "spec": spec}
+    await three.client.create(SERVICES, service)
+    await three.deploy(3)
+
+    async def hints() -> list[object]:
+        found = await three.client.list(ENDPOINT_SLICES, "default")
+        return [
+            each.get("hints")
+            for item in found.items
+            if meta.name(item).startswith("web-")
+            for each in item.get("endpoints") or ()
+        ]
+
+    async def told(reason: str) -> bool:
+        found = await three.client.list(EVENTS, "default")
+        return any(event["reason"] == reason for event in found.items)
+
+    async def shared() -> bool:
+        zones = [{"forZones": [{"name": zone}]} for zone in ("a", "a", "b")]
+        return sorted(await hints(), key=str) == zones
+
+    await eventually(shared)
+    await eventually(lambda: told("TopologyAwareHintsEnabled"))
+    # A zone that is out of CPUs tells nothing of shares; then nobody has hints.
+    status = {"status": {"allocatable": {"cpu": "0"}}}
+    three.nodes[2].allocatable["cpu"] = "0"
+    await three.client.patch(NODES, "node-3", "", status, subresource="status")
+
+    async def none() -> bool:
+        return await hints() == [None] * 3
+
+    await eventually(none)
+    await eventually(lambda: told("TopologyAwareHintsDisabled"))
+    await three.client.patch(SERVICES, "web", "default", {"metadata": {"annotations": None}})
+
+    async def near() -> bool:
+        return all(hint and "forNodes" in hint for hint in await hints())  # type: ignore[operator]
+
+    await eventually(near)
 
 
 async def test_a_large_service(cluster: Cluster) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from buoy.api import meta, pods
 from buoy.api.meta import Object
+from buoy.api.service_warnings import TOPOLOGY_HINTS_ANNOTATION, TOPOLOGY_MODE_ANNOTATION
 
 ZONE = "topology.kubernetes.io/zone"
 HEADLESS = "service.kubernetes.io/headless"
@@ -66,6 +67,12 @@ def is_headless(service: Object) -> bool:
 
 def publishes_not_ready(service: Object) -> bool:
     return bool(service["spec"].get("publishNotReadyAddresses"))
+
+
+def wants_shares(service: Object) -> bool:
+    """Its endpoints are for zones by the zones' shares of CPUs, whatever ``trafficDistribution`` says."""
+    notes = meta.annotations(service)
+    return notes.get(TOPOLOGY_HINTS_ANNOTATION, notes.get(TOPOLOGY_MODE_ANNOTATION)) in ("Auto", "auto")
 
 
 def families(service: Object) -> list[str]:
@@ -134,7 +141,7 @@ def endpoint(service: Object, pod: Object, addresses: list[str], zone: str) -> O
     if name:
         made["hostname"] = name
     distribution = service["spec"].get("trafficDistribution")
-    if ready and distribution in _CLOSE:
+    if ready and distribution in _CLOSE and not wants_shares(service):
         hints: Object = {}
         if zone:
             hints["forZones"] = [{"name": zone}]
