@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from buoy.api.models import apps_v1, core_v1
+from buoy.api.models import apiextensions_v1, apps_v1, core_v1
 from buoy.api.schema import struct_of
 from buoy.api.strategic import BadPatch, merge
 
@@ -125,3 +125,15 @@ def test_merging_by_key_keeps_each_name_once(present: list[str], wanted: list[st
 def test_an_empty_patch_changes_nothing(present: list[str]) -> None:
     old = {"metadata": {"name": "x"}, "spec": {"containers": containers(*present)}}
     assert merge(old, {}, POD) == old
+
+
+def test_types_in_maps_are_known() -> None:
+    """The schemas in a definition: each has lists of its own."""
+    rules = [{"rule": "a", "message": "x"}, {"rule": "b"}]
+    schema = {"properties": {"spec": {"type": "object", "x-kubernetes-validations": rules}}}
+    patch = {"properties": {"spec": {"x-kubernetes-validations": [{"rule": "a", "message": "y"}]}}}
+    merged = merge(schema, patch, struct_of(apiextensions_v1.JSONSchemaProps))
+    assert merged["properties"]["spec"]["x-kubernetes-validations"] == [
+        {"rule": "a", "message": "y"},
+        {"rule": "b"},
+    ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+
 IP_ADDRESS_POOL: dict[str, Any] = {
     "apiVersion": "apiextensions.k8s.io/v1",
     "kind": "CustomResourceDefinition",

@@ -11,11 +11,9 @@ import pytest
 import pytest_asyncio
 
 from .api_server import Running, running
-from .crds import IP_ADDRESS_POOL, definition, pool
+from .crds import DEFINITIONS, IP_ADDRESS_POOL, definition, pool
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
 
 async def follow(server: Running, path: str, until: Any) -> list[dict[str, Any]]:
@@ -242,7 +240,7 @@ async def test_versions(server: Running, namespace: str) -> None:
     assert [each["version"] for each in group["versions"]] == ["v2", "v1"]
     old, new = (path(namespace, plural="cutters", at=f"example.com/{each}") for each in ("v1", "v2"))
     made = await server.post(old, {"metadata": {"name": "a"}, "spec": {"size": 3, "extra": 1}})
-    assert made.headers["Warning"] == '299 - "example.com/v1 Cutter is deprecated"'
+    assert made.headers["Warning"] == '299 - "example.com/v1 Cutter is deprecated; use example.com/v2 Cutter"'
     shown = (await server.get(f"{new}/a")).json
     assert shown["apiVersion"] == "example.com/v2"
     assert shown["spec"] == {"size": 3, "rig": "gaff"}
@@ -287,6 +285,27 @@ async def test_a_changed_schema_ends_watches_and_holds_for_what_is_there(
     assert (await server.patch(f"{barges}/a", {"spec": {"a": "xx"}})).status == 422
 
 
+async def test_columns(server: Running, namespace: str) -> None:
+    columns = [
+        {"name": "Size", "type": "integer", "jsonPath": ".spec.size"},
+        {"name": "Ready", "type": "string", "jsonPath": '.status.conditions[?(@.type=="Ready")].status'},
+        {"name": "Since", "type": "date", "jsonPath": ".spec.since"},
+    ]
+    await define(server, definition("Raft", additionalPrinterColumns=columns))
+    rafts = path(namespace, plural="rafts", at="example.com/v1")
+    ready = {"conditions": [{"type": "Ready", "status": "True"}]}
+    await server.post(
+        rafts,
+        {"metadata": {"name": "a"}, "spec": {"size": 3, "since": "2020-01-01T00:00:00Z"}, "status": ready},
+    )
+    await server.post(rafts, {"metadata": {"name": "b"}, "spec": {"size": "big", "since": "long ago"}})
+    shown = (await server.kubectl("get", "rafts", "-n", namespace)).splitlines()
+    assert [line.split() for line in shown[:1]] == [["NAME", "SIZE", "READY", "SINCE"]]
+    assert shown[1].split()[:3] == ["a", "3", "True"]
+    assert shown[1].split()[3].endswith("d")
+    assert shown[2].split() == ["b", "<invalid>"]
+
+
 async def test_scale(server: Running, namespace: str) -> None:
     scale = {
         "specReplicasPath": ".spec.crew.size",
@@ -302,6 +321,12 @@ async def test_scale(server: Running, namespace: str) -> None:
         "Scale",
         {"replicas": 2},
         {"replicas": 1, "selector": "on=ferry"},
+    )
+    await server.post(ferries, {"metadata": {"name": "empty"}})
+    missing = await server.get(f"{ferries}/empty/scale")
+    assert (missing.status, missing.message) == (
+        500,
+        'Internal error occurred: the spec replicas field ".spec.crew.size" does not exist',
     )
     await server.kubectl("scale", "-n", namespace, "ferry/a", "--replicas=5")
     after = (await server.get(f"{ferries}/a")).json
@@ -417,8 +442,6 @@ async def test_what_is_never_offered(server: Running, pools: str, namespace: str
     assert patched.status == 415
     sent = await server.post(path(namespace), b"k8s\0", Content_Type="application/vnd.kubernetes.protobuf")
     assert sent.status == 415
-    sent = await server.post(DEFINITIONS, b"k8s\0", Content_Type="application/vnd.kubernetes.protobuf")
-    assert sent.status == 415
     hook = definition("Hook")
     hook["spec"]["conversion"] = {"strategy": "Webhook"}
     refused = await server.post(DEFINITIONS, hook)
@@ -454,6 +477,8 @@ async def test_documents(server: Running, pools: str) -> None:
     assert after["api/v1"]["serverRelativeURL"] == core, "what is cached of others stays good"
     swagger = (await server.get("/openapi/v2")).json
     assert "com.example.v1.Yacht" in swagger["definitions"]
+    old = await server.get("/openapi/v2", Accept="application/com.github.proto-openapi.spec.v2@v1.0+protobuf")
+    assert b"com.example.v1.Yacht" in old.body
     aggregated = await server.get(
         "/apis", Accept="application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
     )

@@ -8,7 +8,12 @@ import warnings
 import kubernetes
 import pytest
 
+from buoy.api.resource import Resource
+from buoy.client import Client, Informer
+from eventual import eventually
+
 from .api_server import Running
+from .crds import DEFINITIONS, IP_ADDRESS_POOL, pool
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -83,3 +88,53 @@ async def test_kr8s(server: Running, namespace: str) -> None:
     assert listed == ["c"]
     await found.delete()
     assert not await found.exists()
+
+
+def pools_with_official_client(kubeconfig: str, namespace: str) -> None:
+    api = kubernetes.config.new_client_from_config(kubeconfig)
+    definitions = kubernetes.client.ApiextensionsV1Api(api)
+    found = definitions.read_custom_resource_definition("ipaddresspools.metallb.io")
+    assert found.spec.versions[0].schema.open_apiv3_schema.properties["spec"].required == ["addresses"]
+    custom = kubernetes.client.CustomObjectsApi(api)
+    where = ("metallb.io", "v1beta1", namespace, "ipaddresspools")
+    custom.create_namespaced_custom_object(*where, pool())
+    patch = {"spec": {"autoAssign": False}}
+    patched = custom.patch_namespaced_custom_object(*where, "pool", patch)
+    assert patched["spec"]["autoAssign"] is False
+    told = custom.patch_namespaced_custom_object_status(*where, "pool", {"status": {"availableIPv4": 1}})
+    assert told["status"] == {"availableIPv4": 1}
+    listed = custom.list_namespaced_custom_object(*where)
+    assert (listed["kind"], len(listed["items"])) == ("IPAddressPoolList", 1)
+    custom.delete_namespaced_custom_object(*where, "pool")
+
+
+async def test_custom_resources(server: Running, namespace: str) -> None:
+    """By the official client, by kr8s, and by an informer of our own."""
+    assert (await server.post(DEFINITIONS, IP_ADDRESS_POOL)).status == 201
+
+    async def established() -> bool:
+        return (await server.get("/apis/metallb.io/v1beta1")).status == 200
+
+    await eventually(established)
+    client = Client.from_kubeconfig(server.kubeconfig)
+    informer = Informer(client, Resource("metallb.io", "v1beta1", "ipaddresspools", "IPAddressPool"))
+    seen: list[str] = []
+    informer.subscribe(lambda old, new: seen.append("added" if old is None else "changed" if new else "gone"))
+    running = asyncio.create_task(informer.run())
+    await informer.synced()
+    await asyncio.to_thread(pools_with_official_client, server.kubeconfig, namespace)
+    await eventually(lambda: "gone" in seen)
+    assert seen == ["added", "changed", "changed", "gone"]
+    running.cancel()
+    await client.close()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import kr8s.asyncio
+        from kr8s.asyncio.objects import new_class
+
+        api = await kr8s.asyncio.api(kubeconfig=server.kubeconfig)
+    kind = new_class("IPAddressPool", "metallb.io/v1beta1", asyncio=True)
+    made = await kind(pool("b") | {"metadata": {"name": "b", "namespace": namespace}}, api=api)
+    await made.create()
+    assert [each.name async for each in api.get("ipaddresspools.metallb.io", namespace=namespace)] == ["b"]
+    await made.delete()

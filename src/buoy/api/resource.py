@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 
@@ -29,6 +30,18 @@ class Resource(NamedTuple):
         if subresource:
             parts.append(subresource)
         return "/".join(parts)
+
+
+_VERSION = re.compile(r"v(?P<major>[1-9]\d*)((?P<stage>alpha|beta)(?P<minor>[1-9]\d*))?", re.ASCII)
+
+
+def version_rank(version: str) -> tuple[int, int, int, str]:
+    """Sorts versions as discovery lists them: v2, v1, v2beta1, v1alpha1, then what is named otherwise."""
+    match = _VERSION.fullmatch(version)
+    if match is None:
+        return 3, 0, 0, version
+    stage = {"": 0, "beta": 1, "alpha": 2}[match["stage"] or ""]
+    return stage, -int(match["major"]), -int(match["minor"] or 0), ""
 
 
 NAMESPACES = Resource("", "v1", "namespaces", "Namespace", namespaced=False)

@@ -7,7 +7,7 @@ The rules are those of k8s.io/apimachinery's ``util/strategicpatch`` and sig-api
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 from .meta import Object
@@ -28,6 +28,26 @@ def merge(original: Object, patch: Object, struct: Struct | None) -> Object:
 
     *struct* is the type of both (None: untyped, where lists are replaced whole). Raises BadPatch.
     """
+    return _merge(original, patch, struct.fields.get if struct else _unknown)
+
+
+Lookup = Callable[[str], Field | None]
+
+
+def _unknown(name: str) -> Field | None:
+    return None
+
+
+def _inside(field: Field | None) -> Lookup:
+    """What the fields of an object in *field* are."""
+    if field is not None and field.struct is not None:
+        return field.struct.fields.get
+    if field is not None and field.base == "map":
+        return lambda name: field.item
+    return _unknown
+
+
+def _merge(original: Object, patch: Object, field_of: Lookup) -> Object:
     directive = patch.get(_DIRECTIVE)
     if directive == "replace":
         return {key: _plain(value) for key, value in patch.items() if key != _DIRECTIVE}
@@ -60,10 +80,10 @@ def merge(original: Object, patch: Object, struct: Struct | None) -> Object:
             result.pop(key, None)
             continue
         present = result.get(key)
-        field = struct.fields.get(key) if struct else None
+        field = field_of(key)
         if isinstance(value, dict):
             if isinstance(present, dict):
-                result[key] = merge(present, value, field.struct if field else None)
+                result[key] = _merge(present, value, _inside(field))
             else:
                 result[key] = _plain(value)
         elif isinstance(value, list):
@@ -77,7 +97,7 @@ def merge(original: Object, patch: Object, struct: Struct | None) -> Object:
         else:
             result[key] = value
     for name, order in orders.items():
-        field = struct.fields.get(name) if struct else None
+        field = field_of(name)
         if field is not None and isinstance(result.get(name), list):
             result[name] = _reorder(result[name], [], field, order)
     return result
@@ -113,7 +133,7 @@ def _merge_list(present: list[Any], patch: list[Any], field: Field, order: list[
             places[element[key]] = len(result)
             result.append(_plain(element))
         else:
-            result[place] = merge(result[place], element, item.struct)
+            result[place] = _merge(result[place], element, _inside(item))
     return _reorder(result, patched, field, order, present)
 
 

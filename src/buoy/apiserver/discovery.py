@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from buoy import KUBERNETES_VERSION
 from buoy.api.kind import Kind
 from buoy.api.meta import Object
+from buoy.api.resource import version_rank
 
 _VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 
@@ -112,20 +112,10 @@ def entries(kinds: Iterable[Kind]) -> list[Entry]:
     for group, plural, kind_name, namespaced in _REVIEWS:
         found.append(Entry(group, "v1", plural, kind_name, ("create",), namespaced, kind_name.lower()))
         groups.add(group)
-    found.sort(key=lambda entry: (entry.group not in groups, entry.group, rank(entry.version), entry.name))
+    found.sort(
+        key=lambda entry: (entry.group not in groups, entry.group, version_rank(entry.version), entry.name)
+    )
     return found
-
-
-def rank(version: str) -> tuple[int, int, int, str]:
-    """The place of a version among others: v2, v1, v2beta1, v1alpha1, then what is named otherwise."""
-    match = _VERSION.fullmatch(version)
-    if match is None:
-        return 3, 0, 0, version
-    stage = {"": 0, "beta": 1, "alpha": 2}[match["stage"] or ""]
-    return stage, -int(match["major"]), -int(match["minor"] or 0), ""
-
-
-_VERSION = re.compile(r"v(?P<major>[1-9]\d*)((?P<stage>alpha|beta)(?P<minor>[1-9]\d*))?", re.ASCII)
 
 
 class Discovery:

@@ -12,6 +12,7 @@ import functools
 import importlib
 import json
 from collections.abc import Iterator
+from struct import unpack
 from typing import Any, NamedTuple
 
 from buoy.api import models as _models  # noqa: F401  (lets lightkube's modules be imported)
@@ -31,7 +32,7 @@ class Malformed(ValueError):
 
 
 def knows(struct: Struct) -> bool:
-    """Whether objects of the type can come in protobuf: no custom resources, nor their definitions."""
+    """Whether objects of the type can come in protobuf: custom resources cannot."""
     return f"{struct.module}.{struct.name}" in FIELD_NUMBERS
 
 
@@ -221,12 +222,31 @@ def _value(field: Field, wire: int, value: Any, named: _Named) -> Any:
             return _text(parts.get(3, memoryview(b"")))
         number = parts.get(2, 0)
         return number - (1 << 64) if number >> 63 else number
+    if wire == _FIXED64:
+        (found,) = unpack("<d", value)
+        return found
+    if field.struct is not None:
+        return _schema_or_other(field.struct, value, named)
+    if named.pointer and not len(value):
+        return {}
     # A raw extension: JSON in bytes.
     raw = next((part for number, _, part in _fields(value) if number == 1), memoryview(b"null"))
     try:
         return json.loads(bytes(raw))
     except ValueError as error:
         raise Malformed(f"{named.name}: {error}") from None
+
+
+def _schema_or_other(shape: Struct, data: memoryview, named: _Named) -> Any:
+    """``JSONSchemaPropsOrBool`` or ``JSONSchemaPropsOrArray``."""
+    numbers = _numbers(f"{shape.module}.{shape.name}")
+    parts = list(_fields(data))
+    schemas = [(number, _message(part, numbers, shape)) for number, wire, part in parts if wire == _BYTES]
+    if named.name == "items" and any(number == 2 for number, _ in schemas):
+        return [schema for _, schema in schemas]
+    if schemas:
+        return schemas[0][1]
+    return any(part for _, wire, part in parts if wire == _VARINT)
 
 
 def _time(data: memoryview, *, micro: bool) -> str | None:

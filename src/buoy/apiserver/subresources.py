@@ -88,6 +88,10 @@ class Subresources:
         registry, info = self._registry, call.info
         if info.verb == "get":
             record = await registry.get(call.served, info.namespace, info.name)
+            obj = call.served.seen(registry.decoded.get(record))
+            if call.served.kind.custom and _walk(obj, scale.spec_replicas) is None:
+                fault = f'the spec replicas field "{scale.spec_replicas}" does not exist'
+                raise StatusError(500, "InternalError", f"Internal error occurred: {fault}")
             return self._scale_answer(call, record, scale)
         write = call.write("scale")
         body = await read_body(call.request)
@@ -105,7 +109,7 @@ class Subresources:
         return self._scale_answer(call, record, scale)
 
     def _scale_answer(self, call: Call, record: Record, scale: Scale) -> Answer:
-        obj = _scale_of(self._registry.decoded.get(record), scale)
+        obj = _scale_of(call.served.seen(self._registry.decoded.get(record)), scale)
         obj["metadata"]["resourceVersion"] = str(record.revision)
         return finish(to_json(obj), negotiation.accepted(call.request.headers.get("Accept", "")))
 

@@ -193,6 +193,10 @@ def _bookmark(kind: str, api_version: str, revision: int, initial_events_end: bo
 
 def _cell(column: Column, obj: Object) -> Any:
     value = column.value(obj)
-    if column.type != "date":
+    if column.type != "date" or value is None:
         return value
-    return age(value)
+    try:
+        return age(value)
+    except ValueError:
+        # Of a custom resource it may be any text.
+        return "<invalid>"

@@ -9,7 +9,7 @@ from .. import formats
 from ..kind import AGE_COLUMN, NAME_COLUMN, Column, Kind, Scale, View
 from ..meta import Object
 from ..metadata import validating
-from ..resource import Resource
+from ..resource import Resource, version_rank
 from ..status import FieldError
 from .fitting import copy, default, prune
 from .jsonpath import compile_path, show
@@ -143,16 +143,14 @@ def _cell(path: str, type: str) -> Callable[[Object], Any]:
     def cell(obj: Object) -> Any:
         found = find(obj)
         if not found or found[0] is None:
-            return "" if type == "date" else None
+            return None
         if type == "string":
             return " ".join(map(show, found))
         value = found[0]
         if type == "integer":
             whole = isinstance(value, int | float) and not isinstance(value, bool)
             return int(value) if whole else None
-        if isinstance(value, _CLASSES[type]):
-            return value
-        return "" if type == "date" else None
+        return value if isinstance(value, _CLASSES[type]) else None
 
     return cell
 
@@ -177,6 +175,14 @@ def _scale(version: Object) -> Scale | None:
 def _warning(definition: Object, version: Object) -> str:
     if not version.get("deprecated"):
         return ""
-    given = version.get("deprecationWarning")
+    if version.get("deprecationWarning"):
+        return str(version["deprecationWarning"])
     spec = definition["spec"]
-    return given or f"{spec['group']}/{version['name']} {spec['names']['kind']} is deprecated"
+    group, kind, name = spec["group"], spec["names"]["kind"], version["name"]
+    text = f"{group}/{name} {kind} is deprecated"
+    better = [
+        each["name"]
+        for each in versions(definition)
+        if each["served"] and not each.get("deprecated") and version_rank(each["name"]) < version_rank(name)
+    ]
+    return f"{text}; use {group}/{min(better, key=version_rank)} {kind}" if better else text
