@@ -16,6 +16,7 @@ from buoy.api.meta import Object
 from buoy.api.resource import (
     DEPLOYMENTS,
     ENDPOINT_SLICES,
+    JOBS,
     NODES,
     PODS,
     REPLICA_SETS,
@@ -29,9 +30,11 @@ from buoy.controllers.deployment import DeploymentController
 from buoy.controllers.discovery import discover
 from buoy.controllers.endpointslice import EndpointSliceController
 from buoy.controllers.informers import Informers
+from buoy.controllers.job import JobController
 from buoy.controllers.nodeipam import NodeIPAMController, pod_cidrs
 from buoy.controllers.options import Options
 from buoy.controllers.replicaset import ReplicaSetController
+from eventual import eventually
 
 from .objects import template
 
@@ -180,3 +183,76 @@ async def test_no_range_is_given_twice(client: Client, context: Context) -> None
             await controller.reconcile(name)
     ranges = [str(pod_cidrs(each)) for each in (await client.list(NODES)).items]
     assert len(set(ranges)) == 2
+
+
+def job(completions: int) -> Object:
+    made = template()
+    made["spec"]["restartPolicy"] = "Never"
+    spec = {"template": made, "completions": completions, "parallelism": 1}
+    return {"metadata": {"name": "work", "namespace": "default"}, "spec": spec}
+
+
+async def succeed(client: Client, context: Context) -> None:
+    """The only Pod ends well, and the cache of Pods shows it."""
+    (pod,) = (await client.list(PODS, "default")).items
+    status = {"status": {"phase": "Succeeded"}}
+    await client.patch(PODS, meta.name(pod), "default", status, subresource="status")
+
+    def shown() -> bool:
+        found = context.informers.of(PODS).get(meta.key(pod)) or {}
+        return bool((found.get("status") or {}).get("phase") == "Succeeded")
+
+    await eventually(shown)
+
+
+async def until_shown(client: Client, context: Context) -> None:
+    """The cache of Jobs has what the server has."""
+    version = (await client.get(JOBS, "work", "default"))["metadata"]["resourceVersion"]
+
+    def shown() -> bool:
+        found = context.informers.of(JOBS).get("default/work")
+        return found is not None and bool(found["metadata"]["resourceVersion"] == version)
+
+    await eventually(shown)
+
+
+async def succeeded(client: Client) -> int:
+    return int((await client.get(JOBS, "work", "default"))["status"].get("succeeded") or 0)
+
+
+async def test_an_end_that_the_cache_of_pods_still_shows_is_not_counted_again(
+    client: Client, context: Context
+) -> None:
+    await client.create(JOBS, job(5))
+    controller = JobController(context)
+    async with following(context, JOBS):
+        async with following(context, PODS):
+            await controller.reconcile("default/work")
+            await succeed(client, context)
+        for _ in range(3):
+            await controller.reconcile("default/work")
+            await until_shown(client, context)
+    assert await succeeded(client) == 1
+
+
+async def test_a_pod_whose_count_the_cache_of_jobs_does_not_show_is_not_replaced(
+    client: Client, context: Context
+) -> None:
+    await client.create(JOBS, job(1))
+    controller = JobController(context)
+    async with following(context, PODS):
+        async with following(context, JOBS):
+            await controller.reconcile("default/work")
+            await succeed(client, context)
+            await until_shown(client, context)
+        await controller.reconcile("default/work")
+        (pod,) = (await client.list(PODS, "default")).items
+        assert not pod["metadata"].get("finalizers")
+
+        def shown() -> bool:
+            return not context.informers.of(PODS).get(meta.key(pod))["metadata"].get("finalizers")
+
+        await eventually(shown)
+        await controller.reconcile("default/work")
+    assert await count(client, PODS) == 1
+    assert await succeeded(client) == 1

@@ -13,7 +13,6 @@ import struct
 import subprocess
 import termios
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -661,26 +660,6 @@ def test_attach(pods: Namespace) -> None:
     attached = pods.kubectl("attach", "-i", "echoing", input="one\ntwo\n")
     assert "got one\ngot two\n" in attached.stdout
     pods.wait("jsonpath={.status.phase}=Succeeded", "pod/echoing")
-
-
-def test_port_forward(pods: Namespace) -> None:
-    name = ready(pods, "probed")
-    process = subprocess.Popen(
-        [KUBECTL, "--namespace", pods.name, "port-forward", f"pod/{name}", ":80"],
-        env=pods.cluster.environment,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdout
-        announced = re.search(r"127\.0\.0\.1:(\d+) -> 80", process.stdout.readline())
-        assert announced
-        for _ in range(3):
-            with urllib.request.urlopen(f"http://127.0.0.1:{announced[1]}", timeout=10) as answer:
-                assert answer.read() == b"probed\n"
-    finally:
-        process.terminate()
-        process.wait()
 
 
 # -- The kubelet itself
