@@ -333,6 +333,36 @@ async def test_health(cluster, servers):
     assert (await cluster.get("http://127.0.0.1:10256/livez"))[0] == 200
 
 
+@pytest.mark.parametrize("chosen", ["192.168.1.0/24", "primary"])
+async def test_node_ports_at_chosen_addresses_only(cluster, servers, chosen):
+    node = cluster.node
+    pod = node.add_pod("pod")
+    servers.listen(pod, pod.name, 8080)
+    ports = [{"name": "http", "protocol": "TCP", "port": 80, "nodePort": 30080}]
+    local = {"externalTrafficPolicy": "Local", "healthCheckNodePort": 31000}
+    await cluster.put("services", service(type="LoadBalancer", ports=ports, **local))
+    await cluster.put("endpointslices", piece(pod))
+    addresses = [{"type": "InternalIP", "address": node.address}]
+    about = {"metadata": {"name": node.name}, "spec": {}, "status": {"addresses": addresses}}
+    await cluster.put("nodes", about)
+    await cluster.start_proxy(node_port_addresses=(chosen,))
+
+    async def served():
+        try:
+            return (await pod.acall(ask, node.address, 30080)).name == "pod"
+        except ConnectionRefusedError:
+            return False
+
+    async def checked():
+        return (await cluster.get(f"http://{node.address}:31000/"))[0] == 200
+
+    await eventually(served)
+    await eventually(checked)
+    with pytest.raises(ConnectionRefusedError):
+        await pod.acall(ask, "10.244.1.1", 30080)
+    assert (await cluster.get("http://10.244.1.1:31000/"))[0] == 0
+
+
 async def test_failure_is_told_and_retried(cluster, servers, monkeypatch, tmp_path):
     node = cluster.node
     pod = node.add_pod("pod")
