@@ -47,10 +47,11 @@ def cluster(buoy_home: Path) -> Iterator[LocalCluster]:
 def world(cluster: LocalCluster) -> Iterator[Namespace]:
     """A Pod of ``who`` on each node, a client on the first, and two Services of both families."""
     with cluster.namespace() as namespace:
+        on_one_address = {"containerPort": 9000, "hostPort": 8089, "hostIP": f"{LAN[6]}81"}
         dual: Object = {"ipFamilyPolicy": "RequireDualStack", "selector": {"app": "who"}}
         namespace.apply(
             whoami("who-1", "who", "node-1", 9000, ports=[{"containerPort": 9000, "hostPort": 8088}]),
-            whoami("who-2", "who", "node-2", 9000),
+            whoami("who-2", "who", "node-2", 9000, ports=[on_one_address]),
             manifests.pod("client", manifests.pod_spec(manifests.shell("exec sleep 999"), nodeName="node-1")),
             manifests.service(
                 "who", type="NodePort", externalIPs=list(EXTERNAL.values()), ports=both(8080, 9000), **dual
@@ -131,9 +132,14 @@ def test_the_local_policy_keeps_the_client_and_stays_on_the_node(world: Namespac
 
 
 def test_host_ports(world: Namespace) -> None:
-    for version, lan in LAN.items():
-        (answer,) = ask(world, "outside", f"tcp:{host_port(f'{lan}80', 8088)}")
-        assert answer == f"who-1 {OUTSIDE[version]} 9000"
+    """That of who-1 is on all addresses of its node, that of who-2 on one."""
+    for viewpoint in ("outside", "node-1", "node-2", "client"):
+        doors = [f"tcp:{host_port(address, 8088)}" for address in (f"{LAN[4]}80", f"{LAN[6]}80")]
+        doors += [f"tcp:{host_port(address, 8089)}" for address in (f"{LAN[6]}81", f"{LAN[4]}81")]
+        answers = [answer.partition(" ")[0] for answer in ask(world, viewpoint, *doors)]
+        assert answers == ["who-1", "who-1", "who-2", "refused"], viewpoint
+    (answer,) = ask(world, "outside", f"tcp:{host_port(f'{LAN[6]}80', 8088)}")
+    assert answer == f"who-1 {OUTSIDE[6]} 9000"
 
 
 def test_session_affinity(world: Namespace) -> None:

@@ -47,7 +47,7 @@ def problems(config: ClusterConfig) -> Iterator[Problem]:
             yield Problem(f"{program} is not installed", f"apt-get install {package}")
     if shutil.which("crun") is None and shutil.which("runc") is None:
         yield Problem("no OCI runtime (crun or runc) is installed", "apt-get install crun")
-    for plugin in ("ptp", "host-local", "portmap", "loopback"):
+    for plugin in ("ptp", "host-local", "portmap", "loopback", "tuning"):
         if not Path(containerd.CNI_PLUGINS, plugin).exists():
             yield Problem(
                 f"the CNI plugin {containerd.CNI_PLUGINS}/{plugin} is not installed",
@@ -58,6 +58,8 @@ def problems(config: ClusterConfig) -> Iterator[Problem]:
         yield Problem(
             "pasta, the way out of the cluster, is not installed", "apt-get install passt, or --no-uplink"
         )
+    if config.ip_family != "ipv4" and not os.path.exists("/proc/sys/net/ipv6"):
+        yield Problem("this machine's kernel has no IPv6", "use --ip-family ipv4")
     if not os.path.ismount("/sys/fs/cgroup"):
         yield Problem("no cgroups are mounted at /sys/fs/cgroup", "mount them, or run on the host itself")
     elif not os.access("/sys/fs/cgroup", os.W_OK):

@@ -93,7 +93,9 @@ def _make_lan(config: ClusterConfig) -> None:
         for network in config.networks
         for address in (network.control_plane, network.gateway)
     ]
-    lan.make(addresses, (*config.pod_cidrs, *config.service_cidrs))
+    # An uplink's default route prevails over the last ones; the cluster's own addresses never leave it.
+    anywhere = ["0.0.0.0/0" if network.version == 4 else "::/0" for network in config.networks]
+    lan.make(addresses, (*config.pod_cidrs, *config.service_cidrs, *anywhere))
     if config.uplink:
         uplink.translate(config.networks)
 

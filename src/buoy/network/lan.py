@@ -16,18 +16,15 @@ _LOWEST_PRIORITY = 4294967295
 def make(addresses: Iterable[str], unreachable: Iterable[str]) -> None:
     """In this network namespace: the bridge with *addresses*, each with the length of its prefix.
 
-    The namespace forwards for the machines on the LAN. What it has no route for is refused at once, and so
-    are the ranges *unreachable*, even if there is a way out of the machine.
+    The namespace forwards for the machines on the LAN. The ranges *unreachable* are refused at once, unless
+    there is a route to them that prevails.
     """
     _ip(
         "link set lo up",
         f"link add {BRIDGE} type bridge forward_delay 0 stp_state 0",
         f"link set {BRIDGE} up",
         *(_add(address, BRIDGE) for address in addresses),
-        *(
-            f"route add unreachable {destination} metric {_LOWEST_PRIORITY}"
-            for destination in (*unreachable, "0.0.0.0/0", "::/0")
-        ),
+        *(f"route add unreachable {destination} metric {_LOWEST_PRIORITY}" for destination in unreachable),
     )
     _sysctl("net/ipv4/ip_forward", "1")
     _sysctl("net/ipv4/conf/all/send_redirects", "0")
