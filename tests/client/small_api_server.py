@@ -36,7 +36,7 @@ def refusal(code: int, reason: str, message: str, **headers: str) -> web.Respons
 class SmallApiServer:
     """Objects by plural and ``namespace/name``; *log* has every change: (revision, plural, type, object)."""
 
-    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> None:
         self.objects: dict[str, dict[str, Object]] = {}
         self.revision = 10
         self.log: list[tuple[int, str, str, Object]] = []
@@ -54,7 +54,7 @@ class SmallApiServer:
         self._tls = tls
         self._socket: socket.socket | None = None
         self._runner: web.AppRunner | None = None
-        self._address = ("127.0.0.1", 0)
+        self._address = (host, 0)
 
     # Up and down.
 
@@ -78,7 +78,7 @@ class SmallApiServer:
 
     @property
     def url(self) -> str:
-        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self._address[1]}"
+        return f"{'https' if self._tls else 'http'}://{self._address[0]}:{self._address[1]}"
 
     def disconnect(self) -> None:
         """Cut all watches, in the middle of whatever they are doing."""
@@ -158,6 +158,8 @@ class SmallApiServer:
             return web.json_response(
                 {"kind": "Status", "subresource": subresource, "of": name, "sent": content}
             )
+        if request.method == "POST" and "name" not in content["metadata"]:
+            content["metadata"]["name"] = f"{content['metadata']['generateName']}{next(self._uids)}"
         name = name or content["metadata"]["name"]
         key = f"{namespace}/{name}" if namespace else name
         old = self.objects.get(plural, {}).get(key)

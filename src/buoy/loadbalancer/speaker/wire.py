@@ -271,7 +271,10 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     key = Path(key_file).read_bytes()
     _be_prompt()
-    wire = Wire(node, int(port), key, time.monotonic())
+    try:
+        wire = Wire(node, int(port), key, time.monotonic())
+    except PermissionError as error:
+        sys.exit(f"answering ARP and neighbour discovery needs raw sockets, so CAP_NET_RAW: {error}")
     loop = _Loop(wire, sys.stdin.fileno(), sys.stdout.fileno())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is for the speaker, whose end we see
     signal.signal(signal.SIGTERM, lambda *_: loop.leave())

@@ -1,0 +1,149 @@
+"""ServiceL2Status and ServiceBGPStatus objects: who announces what, told where their kinds are defined."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from buoy.api import meta
+from buoy.api.meta import Object
+from buoy.api.resource import CUSTOM_RESOURCE_DEFINITIONS, Resource
+from buoy.api.status import StatusError
+from buoy.client import Client, Informer, WorkQueue
+
+log = logging.getLogger(__name__)
+
+L2_STATUSES = Resource("metallb.io", "v1beta1", "servicel2statuses", "ServiceL2Status")
+BGP_STATUSES = Resource("metallb.io", "v1beta1", "servicebgpstatuses", "ServiceBGPStatus")
+
+NODE_LABEL = "metallb.io/node"
+NAME_LABEL = "metallb.io/service-name"
+NAMESPACE_LABEL = "metallb.io/service-namespace"
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What to do about the objects of one Service."""
+
+    create: Object | None = None
+    update: Object | None = None
+    delete: tuple[Object, ...] = field(default=())
+
+
+def changes(
+    node: str, service: str, wanted: Object | None, existing: Iterable[Object], *, exclusive: bool
+) -> Changes:
+    """From the *existing* objects of *service*, ``namespace/name``, to *wanted*, the status of this *node*'s.
+
+    *exclusive*: one node alone announces, so what others have left behind is deleted by the one that does.
+    """
+    mine: list[Object] = []
+    others: list[Object] = []
+    for obj in existing:
+        (mine if meta.labels(obj).get(NODE_LABEL) == node else others).append(obj)
+    if wanted is None:
+        return Changes(delete=tuple(mine))
+    gone = (*mine[1:], *(others if exclusive else ()))
+    namespace, name = meta.split_key(service)
+    status = {"node": node, "serviceName": name, "serviceNamespace": namespace, **wanted}
+    if not mine:
+        labels = {NODE_LABEL: node, NAME_LABEL: name, NAMESPACE_LABEL: namespace}
+        return Changes(create={"metadata": {"labels": labels}, "status": status}, delete=gone)
+    if mine[0].get("status") != status:
+        return Changes(update={**mine[0], "status": status}, delete=gone)
+    return Changes(delete=gone)
+
+
+class Statuses:
+    """The objects of one kind, kept for this node. They wait for their kind to be defined."""
+
+    def __init__(self, client: Client, resource: Resource, namespace: str, node: str) -> None:
+        self._client = client
+        self._resource = resource
+        self._namespace = namespace
+        self._node = node
+        self._exclusive = resource is L2_STATUSES
+        self._prefix = "l2-" if self._exclusive else "bgp-"
+        self._wanted: Mapping[str, Object] = {}
+        self._queue = WorkQueue()
+        self._definition = Informer(
+            client,
+            CUSTOM_RESOURCE_DEFINITIONS,
+            field_selector=f"metadata.name={resource.plural}.{resource.group}",
+        )
+        self._defined = asyncio.Event()
+        self._objects = Informer(client, resource, namespace=namespace)
+        self._objects.add_index("service", lambda obj: [_service(obj)])
+
+    def want(self, statuses: Mapping[str, Object]) -> None:
+        """*statuses* of this node by Service, of kind-specific fields only."""
+        for key in self._wanted.keys() | statuses.keys():
+            if self._wanted.get(key) != statuses.get(key):
+                self._queue.add(key)
+        self._wanted = statuses
+
+    async def run(self) -> None:
+        """Go on for ever."""
+        self._definition.subscribe(self._definition_changed)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._definition.run())
+            await self._defined.wait()
+            self._objects.subscribe(self._object_changed)
+            tasks.create_task(self._objects.run())
+            await self._objects.synced()
+            for key in self._wanted:
+                self._queue.add(key)
+            await self._queue.run(self._reconcile, name=self._resource.plural)
+
+    def _definition_changed(self, _: Object | None, new: Object | None) -> None:
+        conditions = ((new or {}).get("status") or {}).get("conditions") or ()
+        if any(one["type"] == "Established" and one["status"] == "True" for one in conditions):
+            self._defined.set()
+
+    def _object_changed(self, old: Object | None, new: Object | None) -> None:
+        obj = new or old or {}
+        key = _service(obj)
+        if key in self._wanted or meta.labels(obj).get(NODE_LABEL) == self._node:
+            self._queue.add(key)
+
+    async def _reconcile(self, key: str) -> None:
+        todo = changes(
+            self._node,
+            key,
+            self._wanted.get(key),
+            self._objects.by_index("service", key),
+            exclusive=self._exclusive,
+        )
+        for obj in todo.delete:
+            with contextlib.suppress(StatusError):
+                await self._client.delete(
+                    self._resource, meta.name(obj), meta.namespace(obj), uid=meta.uid(obj)
+                )
+        if todo.create:
+            kind = {"apiVersion": self._resource.api_version, "kind": self._resource.kind}
+            metadata = {
+                **todo.create["metadata"],
+                "generateName": self._prefix,
+                "namespace": self._namespace,
+            }
+            created = await self._client.create(self._resource, {**kind, **todo.create, "metadata": metadata})
+            await self._write_status({**created, "status": todo.create["status"]})
+        elif todo.update:
+            await self._write_status(todo.update)
+
+    async def _write_status(self, obj: Object) -> None:
+        await self._client.patch(
+            self._resource,
+            meta.name(obj),
+            meta.namespace(obj),
+            {"status": obj["status"]},
+            subresource="status",
+        )
+
+
+def _service(obj: Object) -> str:
+    labels = meta.labels(obj)
+    return f"{labels.get(NAMESPACE_LABEL, '')}/{labels.get(NAME_LABEL, '')}"
