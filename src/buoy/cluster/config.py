@@ -25,7 +25,7 @@ _RANGES: dict[str, tuple[str, dict[Version, str]]] = {
 }
 """The option of each field that names ranges, and what it is if nobody says otherwise."""
 
-NODE_MASK: dict[Version, int] = {4: 24, 6: 64}
+_NODE_MASK: dict[Version, int] = {4: 24, 6: 64}
 """The size of a node's Pod range, as node IPAM gives them out."""
 
 _SMALLEST_SERVICE_RANGE = {4: 28, 6: 124}
@@ -209,7 +209,7 @@ def _check(network: FamilyNetwork, nodes: int) -> None:
             raise ConfigError(f"{option} {one} and {other_option} {other} overlap")
     if nodes > network.room_for_nodes:
         raise ConfigError(f"--nodes {nodes}: --lan {lan} has room for {network.room_for_nodes}")
-    mask = NODE_MASK[network.version]
+    mask = _NODE_MASK[network.version]
     if pods.prefixlen > mask or 2 ** (mask - pods.prefixlen) < nodes:
         raise ConfigError(f"--pod-cidr {pods}: too small for {nodes} nodes, each of which takes a /{mask}")
     smallest = _SMALLEST_SERVICE_RANGE[network.version]
