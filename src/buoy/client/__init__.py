@@ -1,4 +1,4 @@
-"""The client side of the Kubernetes API: requests, caches, queues, events, leader election."""
+"""The client side of the Kubernetes API: requests, caches, queues, events, election; health and metrics."""
 
 from .credentials import CredentialError
 from .election import LeadershipLost, lead
@@ -7,6 +7,7 @@ from .http import Client, ConnectionFailed, ObjectList
 from .informer import Informer
 from .kubeconfig import KubeconfigError
 from .queue import WorkQueue
+from .serving import serve
 
 __all__ = [
     "Client",
@@ -19,4 +20,5 @@ __all__ = [
     "ObjectList",
     "WorkQueue",
     "lead",
+    "serve",
 ]

@@ -17,10 +17,10 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from buoy.api import meta
 from buoy.api.meta import Object
 from buoy.api.resource import CONFIG_MAPS, ENDPOINT_SLICES, NAMESPACES, SERVICES
-from buoy.client import Client, EventRecorder, Informer
+from buoy.client import Client, EventRecorder, Informer, serve
 
 from . import Options
-from .address import Address, parse_address
+from .address import Address
 from .cache import Cache
 from .config import Config, ConfigError, parse, parse_resolv_conf
 from .forward import Forwarder
@@ -33,7 +33,6 @@ from .zone import Zone
 log = logging.getLogger(__name__)
 
 _RESOLV_CONF_SECONDS = 5.0
-_HTTP_RETRY_SECONDS = 5.0
 _PATIENCE_SECONDS = 2.0
 
 
@@ -73,7 +72,7 @@ class DnsServer:
             tasks.create_task(self._events.run())
             tasks.create_task(self._follow_resolv_conf())
             for bind in self._options.http_bind:
-                tasks.create_task(self._serve_http(parse_address(bind)))
+                tasks.create_task(self._serve_http(bind))
             known = tasks.create_task(self._know(informers[:3]))
             # Most resolvers take a failure for an answer, and would sooner wait a little.
             await asyncio.wait([known], timeout=_PATIENCE_SECONDS)
@@ -207,7 +206,7 @@ class DnsServer:
 
     # Health and metrics.
 
-    async def _serve_http(self, bind: Address) -> None:
+    async def _serve_http(self, bind: str) -> None:
         async def health(_: web.Request) -> web.Response:
             return web.Response(text="OK")
 
@@ -225,24 +224,7 @@ class DnsServer:
         application.add_routes(
             [web.get("/health", health), web.get("/ready", ready), web.get("/metrics", metrics)]
         )
-        runner = web.AppRunner(application, access_log=None)
-        await runner.setup()
-        complained = False
-        try:
-            while True:
-                try:
-                    await web.TCPSite(runner, bind.host, bind.port).start()
-                    break
-                except OSError as error:
-                    if not complained:
-                        log.error(
-                            "cannot serve health and metrics at %s: %s; still trying", bind, error.strerror
-                        )
-                    complained = True
-                await asyncio.sleep(_HTTP_RETRY_SECONDS)
-            await asyncio.get_running_loop().create_future()
-        finally:
-            await runner.cleanup()
+        await serve(application, bind, "health and metrics")
 
 
 def _small(obj: Object, decoded: object) -> Object:

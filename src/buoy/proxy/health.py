@@ -5,8 +5,6 @@ Sources: k8s.io/kubernetes/pkg/proxy/healthcheck; KEP-3458 and KEP-3836.
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
@@ -20,9 +18,6 @@ from buoy.api.meta import Object
 
 from .plan import HealthCheck
 
-log = logging.getLogger(__name__)
-
-_RETRY_SECONDS = 5.0
 _DELETION_TAINT = "ToBeDeletedByClusterAutoscaler"
 
 
@@ -120,27 +115,6 @@ def metrics_application(registry: CollectorRegistry, mode: str) -> web.Applicati
         [web.get("/metrics", metrics), web.get("/proxyMode", proxy_mode), web.get("/healthz", healthz)]
     )
     return application
-
-
-async def serve(application: web.Application, bind: str, purpose: str) -> None:
-    """Serve at *bind*, ``host:port``, for ever; while the address is taken, say so and try again."""
-    host, _, port = bind.rpartition(":")
-    runner = web.AppRunner(application, access_log=None)
-    await runner.setup()
-    complained = False
-    try:
-        while True:
-            try:
-                await web.TCPSite(runner, host.strip("[]") or None, int(port)).start()
-                break
-            except OSError as error:
-                if not complained:
-                    log.error("cannot serve %s at %s: %s; still trying", purpose, bind, error.strerror)
-                complained = True
-            await asyncio.sleep(_RETRY_SECONDS)
-        await asyncio.get_running_loop().create_future()
-    finally:
-        await runner.cleanup()
 
 
 class ServiceHealth:

@@ -13,11 +13,11 @@ from ipaddress import ip_address, ip_network
 from buoy.api import meta
 from buoy.api.meta import Object
 from buoy.api.resource import ENDPOINT_SLICES, NODES, SERVICES
-from buoy.client import Client, EventRecorder, Informer
+from buoy.client import Client, EventRecorder, Informer, serve
 
 from . import Options, conntrack, decode, sysctl
 from .backend import Backend, BackendError
-from .health import Health, ServiceHealth, health_application, metrics_application, serve
+from .health import Health, ServiceHealth, health_application, metrics_application
 from .iptables import IptablesBackend
 from .metrics import Metrics
 from .model import Change, Family, Ruleset, Settings
