@@ -27,6 +27,7 @@ def make(*pools: Pool) -> Allocator:
 def settle(allocator: Allocator, wanted: Request, *current: str) -> Outcome:
     """Decide, and have the API show it at once."""
     outcome = allocator.settle(wanted, ips(*current))
+    assert outcome is not None
     allocator.confirm(wanted.service)
     return outcome
 
@@ -477,6 +478,16 @@ def test_a_pool_that_goes_takes_its_addresses_along() -> None:
     ]
 
 
+def test_an_address_that_may_be_of_a_pool_that_is_not_known_stays() -> None:
+    allocator = Allocator()
+    allocator.configure([THREE], complete=False)
+    allocator.adopt(request("a"), ips("10.0.0.1"))
+    assert allocator.settle(request("a"), ips("10.0.0.1")) is None
+    assert give(allocator, request("b")) == ["192.168.1.251"]
+    allocator.configure([THREE, pool("more", "10.0.0.0/30")])
+    assert give(allocator, request("a"), "10.0.0.1") == ["10.0.0.1"]
+
+
 def test_pools_that_are_cut_otherwise_keep_their_services() -> None:
     allocator = make(THREE)
     give(allocator, request("a"))
@@ -519,7 +530,8 @@ def test_who_waits_is_woken_in_order_when_an_address_becomes_free() -> None:
 def test_an_address_is_not_free_before_the_api_shows_it_no_more() -> None:
     allocator = make(pool("p", "10.0.0.1-10.0.0.2"))
     give(allocator, request("a"))
-    assert addresses(allocator.settle(request("a", addresses=ips("10.0.0.2")), ())) == ["10.0.0.2"]
+    allocator.settle(request("a", addresses=ips("10.0.0.2")), ())
+    assert allocator.held("default/a") == ips("10.0.0.2")
     assert give(allocator, request("b")) == []
     allocator.confirm("default/a")
     assert give(allocator, request("b")) == ["10.0.0.1"]

@@ -150,6 +150,7 @@ class Allocations(RuleBasedStateMachine):
     def settle(self, name: str, fate: str = "done") -> None:
         stored = self.api[name]
         outcome = self.allocator.settle(stored.wanted, stored.shown)
+        assert outcome
         assert outcome.addresses == self.allocator.held(name)
         if fate == "write failed":
             self.dirty[name] = None

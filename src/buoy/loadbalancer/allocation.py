@@ -45,6 +45,12 @@ class Usage(NamedTuple):
     available_ipv4: int
     available_ipv6: int
 
+    def assigned(self, version: int) -> int:
+        return self.assigned_ipv6 if version == 6 else self.assigned_ipv4
+
+    def available(self, version: int) -> int:
+        return self.available_ipv6 if version == 6 else self.available_ipv4
+
 
 @dataclass(slots=True)
 class _Holding:
@@ -107,11 +113,17 @@ class Allocator:
         self._refusals: dict[str, _Refused] = {}
         self._waiting: dict[str, dict[str, None]] = {}
         self._woken: dict[str, None] = {}
+        self._touched: dict[str, None] = {}
+        self._all_known = True
 
     # The pools.
 
-    def configure(self, pools: Iterable[Pool]) -> None:
-        """Give out of *pools* from now on. A Service whose addresses are in none of them holds none."""
+    def configure(self, pools: Iterable[Pool], *, complete: bool = True) -> None:
+        """Give out of *pools* from now on. A Service whose addresses are in none of them holds none.
+
+        If they are not *complete*, an address of no pool may be of one that is not known, and stays.
+        """
+        self._all_known = complete
         self._pools = {pool.name: _PoolState(pool, self._uses) for pool in pools}
         for address, use in self._uses.items():
             state = self._pool_of((address,))
@@ -125,6 +137,11 @@ class Allocator:
                 state.services[service] = None
             else:
                 self._leave(service)
+        self._touched = dict.fromkeys(self._pools)
+
+    def pools(self) -> list[str]:
+        """The names of the pools."""
+        return list(self._pools)
 
     def usage(self, pool: str) -> Usage:
         """Raises KeyError if there is no such pool."""
@@ -158,8 +175,10 @@ class Allocator:
         if state and len(versions(current)) == len(current) and not self._objection(request, state, current):
             self._assign(request, state, tuple(current))
 
-    def settle(self, request: Request, current: Sequence[Address]) -> Outcome:
-        """Decide about one Service, which shows the addresses *current*."""
+    def settle(self, request: Request, current: Sequence[Address]) -> Outcome | None:
+        """Decide about one Service, which shows the addresses *current*; None: leave it as it is."""
+        if not self._all_known and current and not self.held(request.service) and not self._pool_of(current):
+            return None
         notices: list[Notice] = []
         try:
             if request.dual == "RequireDualStack" and len(request.versions) < 2:
@@ -200,6 +219,11 @@ class Allocator:
     def woken(self) -> list[str]:
         """The Services that are worth another try since this was last asked."""
         found, self._woken = list(self._woken), {}
+        return found
+
+    def touched(self) -> list[str]:
+        """The pools of which something has been given or taken since this was last asked."""
+        found, self._touched = list(self._touched), {}
         return found
 
     # Deciding.
@@ -432,6 +456,7 @@ class Allocator:
             del use.ports[port]
         if ports - request.ports or (ports and use.sharing != request.sharing):
             self._wake(use.pool)  # others may fit now
+        self._touched[state.pool.name] = None
         use.services[service] = request.ports
         use.ports.update(dict.fromkeys(request.ports, service))
         self._set_sharing(address, use, request.sharing)
@@ -467,6 +492,8 @@ class Allocator:
 
     def _vacated(self, address: Address, use: _Use) -> None:
         """Somebody has left."""
+        if use.pool:
+            self._touched[use.pool] = None
         if not use.services and not use.leaving:
             self._set_sharing(address, use, UNSHARED)
             del self._uses[address]
