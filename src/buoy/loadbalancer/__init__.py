@@ -14,6 +14,28 @@ from .layer2.interfaces import EXCLUDED
 
 
 @dataclass(frozen=True, slots=True)
+class ControllerOptions:
+    """How to run the controller, of which a cluster has one.
+
+    *namespace* is where MetalLB's custom resources and the ConfigMap ``config`` are. Only Services of
+    *load_balancer_class* get addresses, empty for those without one. *metrics_bind* is ``host:port``, empty
+    for nowhere.
+    """
+
+    kubeconfig: str
+    namespace: str = "metallb-system"
+    load_balancer_class: str = ""
+    metrics_bind: str = "127.0.0.1:7472"
+
+
+async def run_controller(options: ControllerOptions) -> None:
+    """Give addresses for ever."""
+    from .controller.process import run
+
+    await run(options)
+
+
+@dataclass(frozen=True, slots=True)
 class SpeakerOptions:
     """How to run the speaker of one node, in the network namespace of the caller.
 
