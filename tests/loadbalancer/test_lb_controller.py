@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import random
 import socket
@@ -17,11 +18,12 @@ import pytest
 from apiserver.api_server import Running, running
 from buoy.loadbalancer import ControllerOptions, run_controller
 from buoy.loadbalancer.request import ALLOCATED_FROM
+from controllers.api_process import api_process
 from eventual import eventually
 
 Object = dict[str, Any]
 
-CORE = "/api/v1/namespaces"
+CORE = NAMESPACES = "/api/v1/namespaces"
 NAMESPACE = "metallb-system"
 METALLB = f"/apis/metallb.io/v1beta1/namespaces/{NAMESPACE}"
 EIPS = "/apis/network.kubesphere.io/v1alpha2/eips"
@@ -32,7 +34,7 @@ LAYER2 = "address-pools:\n- name: default\n  protocol: layer2\n  addresses:\n  -
 @pytest.fixture
 async def api(tmp_path: Path) -> AsyncIterator[Running]:
     async with running(tmp_path) as server:
-        await server.post(CORE.rpartition("/")[0] + "/namespaces", {"metadata": {"name": NAMESPACE}})
+        await server.post(NAMESPACES, {"metadata": {"name": NAMESPACE}})
         yield server
 
 
@@ -346,6 +348,44 @@ async def test_openelbs_eip(api: Running) -> None:
         await eventually(shows({"192.168.1.251": "default/a"}, 1))
         await api.delete(f"{CORE}/default/services/a")
         await eventually(shows({}, 0))
+
+
+async def test_the_speakers_get_a_key_that_stays(api: Running) -> None:
+    async def key() -> str:
+        secret = (await api.get(f"{CORE}/{NAMESPACE}/secrets/memberlist")).json
+        return str((secret.get("data") or {}).get("secretkey", ""))
+
+    async with controller(api):
+        first = await eventually(key)
+        assert len(base64.b64decode(first)) > 128
+    await configure(api, LAYER2.format(addresses="10.0.0.0/24"))
+    async with controller(api):
+        await create(api, "a")
+        await gets(api, "a", "10.0.0.0")
+        assert await key() == first
+
+
+async def test_the_api_server_is_killed_meanwhile(tmp_path: Path) -> None:
+    async with api_process(tmp_path) as process:
+        api = process.server
+        await api.post(NAMESPACES, {"metadata": {"name": NAMESPACE}})
+        await configure(api, LAYER2.format(addresses="10.0.0.0/27"))
+        async with controller(api):
+            pauses = random.Random(5)
+            for turn in range(3):
+                for number in range(5):
+                    await create(api, f"s{turn}-{number}")
+                await asyncio.sleep(pauses.uniform(0, 0.02))
+                await process.kill()
+                await process.start()
+
+            async def all_have_one() -> bool:
+                services = (await api.get(f"{CORE}/default/services")).json["items"]
+                found = [address for each in services for address in addresses_of(each)]
+                assert len(found) == len(set(found))
+                return len(found) == 15
+
+            await eventually(all_have_one)
 
 
 async def test_metrics_have_metallbs_names(api: Running) -> None:

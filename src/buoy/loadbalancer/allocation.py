@@ -7,9 +7,10 @@ what would help. An address is free for others only once the API no longer shows
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
+from itertools import islice
 from typing import Literal, NamedTuple
 
 from .free import FreeAddresses
@@ -568,7 +569,7 @@ def _lack(state: _PoolState, version: int) -> str:
         return f'pool "{name}" has no {family} addresses'
     return (
         f'pool "{name}" is full, its {free.capacity} {family} addresses are in use by '
-        f"{_names(list(state.services))}; to free one, delete a Service of these or add addresses to the pool"
+        f"{_names(state.services)}; to free one, delete a Service of these or add addresses to the pool"
     )
 
 
@@ -580,9 +581,9 @@ def _lacks(states: Sequence[_PoolState], request: Request) -> str:
     return _joined(found)
 
 
-def _names(services: Sequence[str]) -> str:
+def _names(services: Collection[str]) -> str:
     more = len(services) - _NAMES
-    return ",".join(services[:_NAMES]) + (f" and {more} more" if more > 0 else "")
+    return ",".join(islice(services, _NAMES)) + (f" and {more} more" if more > 0 else "")
 
 
 def _joined(reasons: Sequence[str]) -> str:

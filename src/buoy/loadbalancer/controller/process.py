@@ -7,7 +7,9 @@ anything, and every write is of the version that it was decided from.
 from __future__ import annotations
 
 import asyncio
+import base64
 import logging
+import secrets
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
@@ -15,7 +17,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from buoy.api import meta
 from buoy.api.meta import Object
-from buoy.api.resource import NAMESPACES, SERVICES, Resource
+from buoy.api.resource import NAMESPACES, SECRETS, SERVICES, Resource
 from buoy.api.status import StatusError
 from buoy.client import Client, EventRecorder, Informer, WorkQueue, serve
 
@@ -35,6 +37,9 @@ _WORKERS = 8
 _STATE = "controller"
 _CONFIGURATION = "configuration"
 _PROBLEMS = "the problems of the configuration"
+_KEY = "the speakers' key"
+_KEY_SECRET = "memberlist"  # noqa: S105 - a name
+_KEY_BYTES = 128
 _LABELS = {"metallb.io/component-type": "controller"}
 
 
@@ -91,6 +96,8 @@ class Controller:
             self._queue.add(key)
 
     def _namespace_changed(self, old: Object | None, new: Object | None) -> None:
+        if old is None and new and meta.name(new) == self._options.namespace:
+            self._statuses.add(_KEY)
         if self._ready and new and (old is None or meta.labels(old) != meta.labels(new)):
             for service in self._services.by_index("namespace", meta.name(new)):
                 self._queue.add(meta.key(service))
@@ -229,10 +236,12 @@ class Controller:
             self._metrics.update_errors.inc()
             raise
 
-    # The configuration's own status.
+    # What else is written.
 
     async def _report(self, what: str) -> None:
-        if what == _PROBLEMS:
+        if what == _KEY:
+            await self._make_key()
+        elif what == _PROBLEMS:
             await self._report_problems()
             await self._report_faulty_eips()
         elif pool := self._reading.config.pool(what):
@@ -281,6 +290,19 @@ class Controller:
         before = state.get("status") or {}
         status = configuration_status(self._reading.problems, before, meta.now())
         await self._update(CONFIGURATION_STATES, state, status)
+
+    async def _make_key(self) -> None:
+        """The key by which speakers know each other, if they have none yet."""
+        key = base64.b64encode(secrets.token_bytes(_KEY_BYTES))
+        secret = {
+            "metadata": {"name": _KEY_SECRET, "namespace": self._options.namespace},
+            "data": {"secretkey": base64.b64encode(key).decode()},
+        }
+        try:
+            await self._client.create(SECRETS, secret)
+        except StatusError as error:
+            if error.reason != "AlreadyExists":
+                raise
 
     def _application(self) -> web.Application:
         async def metrics(_: web.Request) -> web.Response:
