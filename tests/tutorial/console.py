@@ -36,7 +36,7 @@ _NAMES = {
 _ADDRESSES = {
     "service": r"\b10\.(?:9[6-9]|10\d|11[01])\.(?!0\.10?\b)\d+\.\d+\b",
     "pod": r"\b10\.244\.\d+\.\d+\b(?!/\d)",
-    "nodeport": r"\b3[0-2]\d{3}\b",
+    "nodeport": r"(?<=:)(?!30001|30061)3[0-2]\d{3}\b",  # those two stand in manifests
 }
 _ANYTHING = {
     "seconds": r"\b\d+\.\d\d s\b",
