@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import manifests
-from local_cluster import Namespace, Object
+from local_cluster import LocalCluster, Namespace, Object
 
 ASK = manifests.PROGRAMS / "ask.py"
 WHOAMI = manifests.PROGRAMS / "whoami.py"
@@ -39,3 +42,16 @@ def ask(namespace: Namespace, viewpoint: str, *questions: str) -> list[str]:
     else:
         asked = namespace.exec(viewpoint, "python", "-c", ASK.read_text(), *questions)
     return asked.stdout.splitlines()
+
+
+@contextmanager
+def refused_each_time(cluster: LocalCluster, *nodes: str) -> Iterator[None]:
+    """Meanwhile *nodes* refuse a client as often as it asks; by default, soon no more than once a second."""
+
+    def limit(milliseconds: int) -> None:
+        for node in nodes:
+            cluster.on_node(node, "sysctl", "-q", "-w", f"net.ipv4.icmp_ratelimit={milliseconds}")
+
+    limit(0)
+    yield
+    limit(1000)

@@ -90,19 +90,12 @@ def world(cluster: LocalCluster) -> Iterator[World]:
         )
         namespace.wait("condition=Ready", "pod/here", "pod/pod", "pod/far-pod")
         cluster.buoy("outside", "--", "ip", "route", "add", "203.0.113.0/24", "via", NODES["node-1"])
-        refusals(cluster, pause=0)
         world = World(cluster, namespace)
         address = f"{NODES['node-2']}:{world.node_port('open')}"
         world.settles("outside", address, "node-2")
-        yield world
-        refusals(cluster, pause=1000)
+        with viewpoints.refused_each_time(cluster, *NODES):
+            yield world
         cluster.buoy("outside", "--", "ip", "route", "del", "203.0.113.0/24")
-
-
-def refusals(cluster: LocalCluster, *, pause: int) -> None:
-    """How many milliseconds the kernel waits before it refuses the same client again; 1000 by default."""
-    for node in NODES:
-        cluster.on_node(node, "sysctl", "-q", "-w", f"net.ipv4.icmp_ratelimit={pause}")
 
 
 def test_one_number_for_both_protocols(world: World) -> None:

@@ -9,6 +9,7 @@ import pytest
 import load
 import manifests
 from local_cluster import LocalCluster, Namespace, until
+from viewpoints import ask
 
 pytestmark = pytest.mark.e2e
 
@@ -57,10 +58,13 @@ def test_a_service_without_endpoints_refuses_at_once(cluster: LocalCluster, web:
     until(lambda: curl(cluster, "node-2", address)[0] == 0, what="answers again")
 
 
-def test_what_nobody_has_is_unreachable_at_once(cluster: LocalCluster) -> None:
-    """An address of the Service or Pod range that nobody has is refused, not sent on or waited for."""
-    for address in ("10.111.255.254:80", "10.244.77.7:80"):
-        assert curl(cluster, "node-1", address)[0] == 7
+@pytest.mark.parametrize("viewpoint", ["node-1", "outside"])
+def test_what_nobody_has_is_refused_at_once(namespace: Namespace, viewpoint: str) -> None:
+    """An address of the Service or Pod range that nobody has is refused, however often: not sent on, not
+    waited for. The same goes for any other, as the cluster has no way out."""
+    nobodys = ("10.111.255.254:80", "10.244.77.7:80", "192.0.2.1:80")
+    questions = [f"{protocol}:{address}" for protocol in ("tcp", "udp") for address in nobodys] * 10
+    assert ask(namespace, viewpoint, *questions) == ["refused"] * len(questions)
 
 
 def test_udp_goes_to_those_who_are_there(cluster: LocalCluster, namespace: Namespace) -> None:

@@ -12,6 +12,17 @@ from collections.abc import Iterable
 BRIDGE = "lan0"
 _LOWEST_PRIORITY = 4294967295
 
+# A route that says "unreachable" tells a client so five times, and then once a second, whatever icmp_ratemask
+# says; a rule tells it each time.
+_REFUSE_AT_ONCE = """
+table inet buoy-lan {
+  chain prerouting {
+    type filter hook prerouting priority filter; policy accept;
+    fib daddr type { unicast, unreachable } fib daddr oif missing reject
+  }
+}
+"""
+
 
 def make(addresses: Iterable[str], unreachable: Iterable[str]) -> None:
     """In this network namespace: the bridge with *addresses*, each with the length of its prefix.
@@ -30,11 +41,11 @@ def make(addresses: Iterable[str], unreachable: Iterable[str]) -> None:
     _sysctl("net/ipv4/conf/all/send_redirects", "0")
     _sysctl(f"net/ipv4/conf/{BRIDGE}/send_redirects", "0")
     _sysctl("net/ipv6/conf/all/forwarding", "1")
-    # Every refused packet is told so, not one a second.
     _sysctl("net/ipv4/icmp_ratemask", "0")
     _sysctl("net/ipv6/icmp/ratelimit", "0")
     for family in ("iptables", "ip6tables", "arptables"):
         _sysctl(f"net/bridge/bridge-nf-call-{family}", "0")
+    subprocess.run(["nft", "-f", "-"], input=_REFUSE_AT_ONCE, text=True, check=True)
 
 
 def attach(machine: str, pid: int, interface: str = "eth0") -> None:

@@ -3,6 +3,7 @@
 ask.py tcp:HOST:PORT udp:HOST:PORT...: a line for each, in order: the answer, or ``refused``, or ``silence``
 after two seconds: Linux hears of an unreachable IPv6 address at the second try, after one. An address that
 nobody has counts as refused. IPv6 addresses are in brackets; ``tcp6`` and ``udp6`` look names up in IPv6.
+For a name that does not exist: ``no such name``; where no DNS server answers: ``nobody knows``.
 """
 
 import socket
@@ -25,6 +26,8 @@ def ask(question):
             answer = asking.recv(4096)
         except TimeoutError:
             return "silence"
+        except socket.gaierror as error:
+            return "no such name" if error.errno == socket.EAI_NONAME else "nobody knows"
         except OSError:
             return "refused"
     return answer.decode().splitlines()[-1]
