@@ -16,7 +16,9 @@ import aiohttp
 import pytest
 
 from apiserver.api_server import Running, running
+from buoy.client import Client
 from buoy.loadbalancer import ControllerOptions, run_controller
+from buoy.loadbalancer.following import Configs
 from buoy.loadbalancer.request import ALLOCATED_FROM
 from controllers.api_process import api_process
 from eventual import eventually
@@ -348,6 +350,26 @@ async def test_openelbs_eip(api: Running) -> None:
         await eventually(shows({"192.168.1.251": "default/a"}, 1))
         await api.delete(f"{CORE}/default/services/a")
         await eventually(shows({}, 0))
+
+
+async def test_who_follows_the_configuration_hears_of_each_that_is_valid(api: Running) -> None:
+    heard: list[list[str]] = []
+    async with Client.from_kubeconfig(api.kubeconfig) as client:
+        configs = Configs(client, NAMESPACE)
+        task = asyncio.create_task(
+            configs.run(lambda config: heard.append([pool.name for pool in config.pools]))
+        )
+        await eventually(lambda: heard == [[]])
+        await configure(api, LAYER2.format(addresses="10.0.0.0/24"))
+        await eventually(lambda: heard == [[], ["default"]])
+        await configure(api, LAYER2.format(addresses="10.0.0.0/33"))
+        await configure(api, LAYER2.format(addresses="10.0.1.0/24"))
+        await eventually(lambda: heard == [[], ["default"], ["default"]])
+        await api.delete(f"{CORE}/{NAMESPACE}/configmaps/config")
+        await eventually(lambda: heard[3:] == [[]])
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
 
 
 async def test_the_speakers_get_a_key_that_stays(api: Running) -> None:

@@ -79,7 +79,7 @@ class Controller:
             for source in (self._services, self._namespaces, self._followed):
                 await source.synced()
             self._ready = True
-            self._configurations.add(_CONFIGURATION)
+            await self._configure(_CONFIGURATION)
             tasks.create_task(self._configurations.run(self._configure, name="configuration"))
             tasks.create_task(self._queue.run(self._settle, workers=_WORKERS, name="service"))
             tasks.create_task(self._statuses.run(self._report, name="status"))
