@@ -245,7 +245,7 @@ class Allocations(RuleBasedStateMachine):
 
 TestAllocations = Allocations.TestCase
 TestAllocations.settings = settings(
-    max_examples=200,
+    max_examples=220,
     stateful_step_count=60,  # more than 10,000 steps in all
     deadline=None,
     suppress_health_check=list(HealthCheck),

@@ -7,8 +7,8 @@ import base64
 import contextlib
 import random
 import socket
-from collections import Counter
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -217,33 +217,43 @@ async def test_a_bad_configuration_at_the_start_takes_nothing_away(api: Running)
     assert addresses_of(await service(api, "a")) == ["192.168.1.251"]
 
 
-async def test_a_controller_that_starts_again_gives_nothing_twice(api: Running) -> None:
-    await configure(api, LAYER2.format(addresses="10.0.0.0/27"))
-    tasks = [asyncio.create_task(create(api, f"s{number}")) for number in range(30)]
-    pauses = random.Random(4)
-    for _ in range(12):
-        with contextlib.suppress(TimeoutError):
-            async with controller(api), asyncio.timeout(pauses.uniform(0.02, 0.4)):
-                await asyncio.get_running_loop().create_future()
-        taken = Counter(
-            address
-            for each in (await api.get(f"{CORE}/default/services")).json["items"]
-            for address in addresses_of(each)
-        )
-        assert all(count == 1 for count in taken.values()), taken
-    await asyncio.gather(*tasks)
-    before = (await api.get(f"{CORE}/default/services")).json["items"]
+_MAIN = """
+import asyncio, sys
+from buoy.loadbalancer import ControllerOptions, run_controller
+asyncio.run(run_controller(ControllerOptions(kubeconfig=sys.argv[1], metrics_bind="")))
+"""
+
+
+async def test_a_controller_that_is_killed_gives_nothing_twice(api: Running) -> None:
+    async def given() -> dict[str, str]:
+        services = (await api.get(f"{CORE}/default/services")).json["items"]
+        found = {each["metadata"]["name"]: address for each in services for address in addresses_of(each)}
+        assert len(found) == len(set(found.values())), found
+        return found
+
+    def more_than(number: int) -> Callable[[], Awaitable[bool]]:
+        async def holds() -> bool:
+            return len(await given()) > number
+
+        return holds
+
+    await configure(api, LAYER2.format(addresses="10.0.0.0/25"))
+    before: dict[str, str] = {}
+    for turn in range(4):
+        process = await asyncio.create_subprocess_exec(sys.executable, "-c", _MAIN, api.kubeconfig)
+        try:
+            creating = asyncio.gather(*(create(api, f"s{turn}-{number}") for number in range(25)))
+            await eventually(more_than(len(before)))
+        finally:
+            process.kill()  # in the middle of things
+            await process.wait()
+        await creating
+        now = await given()
+        assert before.items() <= now.items()
+        before = now
     async with controller(api):
-
-        async def all_have_one() -> bool:
-            services = (await api.get(f"{CORE}/default/services")).json["items"]
-            found = [address for each in services for address in addresses_of(each)]
-            return len(found) == 30 == len(set(found))
-
-        await eventually(all_have_one)
-    for each in before:
-        if addresses_of(each):
-            assert addresses_of(await service(api, each["metadata"]["name"])) == addresses_of(each)
+        await eventually(more_than(99))
+        assert before.items() <= (await given()).items()
 
 
 async def test_only_services_of_the_own_class_are_served(api: Running) -> None:
