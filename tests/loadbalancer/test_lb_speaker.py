@@ -19,7 +19,7 @@ from buoy.client import Client
 from buoy.loadbalancer import SpeakerOptions
 from buoy.loadbalancer.election import rank
 from buoy.loadbalancer.model import BgpAdvertisement, Config, Layer2Advertisement, Peer, Pool, Range
-from buoy.loadbalancer.speaker.run import Speaker
+from buoy.loadbalancer.speaker.process import Speaker
 from client.small_api_server import SmallApiServer
 from eventual import eventually
 from topology import World

@@ -19,7 +19,8 @@ from .main import name_option
 def command(name: str, component: str, node: str, follow: bool, tail: int) -> None:
     """The log of a component.
 
-    There are apiserver, controllers, scheduler and world; on a node containerd, kubelet, proxy, dns and init.
+    There are apiserver, controllers, scheduler, loadbalancer and world; on a node containerd, kubelet,
+    proxy, dns, speaker and init.
     """
     with reported():
         from ..cluster import lifecycle, processes

@@ -11,6 +11,8 @@ import click
 _COMPONENTS = {
     "proxy": ("buoy.proxy", "Options", "run"),
     "dns": ("buoy.dns", "Options", "run"),
+    "loadbalancer-controller": ("buoy.loadbalancer", "ControllerOptions", "run_controller"),
+    "loadbalancer-speaker": ("buoy.loadbalancer", "SpeakerOptions", "run_speaker"),
 }
 """Where a component's options and its main function are."""
 

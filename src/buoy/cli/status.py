@@ -6,16 +6,20 @@ import asyncio
 import json
 import os
 import time
+from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 
 from .. import KUBERNETES_VERSION, __version__
 from ..api import meta
 from ..api.meta import Object
-from ..api.resource import NODES
+from ..api.resource import NODES, SERVICES, Resource
+from ..api.status import StatusError
 from ..client import Client, ConnectionFailed
 from ..cluster.state import Running, StateFolder
+from ..loadbalancer.config.resources import SERVICE_BGP_STATUSES, SERVICE_L2_STATUSES
 from .failures import reported
 from .main import name_option
 
@@ -29,7 +33,7 @@ def command(name: str) -> None:
 
         running = lifecycle.find(name)
         folder = StateFolder.of(name)
-        nodes = asyncio.run(_nodes(str(folder.kubeconfig)))
+        nodes, announced = asyncio.run(_observed(str(folder.kubeconfig)))
         config = running.config
         answers = f"https://127.0.0.1:{running.api_port}" if nodes is not None else "does not answer"
         runtime = " ".join(containerd.version().split()[::2][:2])
@@ -39,17 +43,78 @@ def command(name: str) -> None:
         click.echo(f"Network     LAN {config.lan}, Pods {config.pod_cidr}, Services {config.service_cidr}\n")
         _show_nodes(running, nodes or {})
         _show_components(running, folder)
+        _show_announced(announced)
         total = _mebibytes(lifecycle.memory(running))
         click.echo(f"\nMemory of all processes, Pods included: {total} (PSS)")
 
 
-async def _nodes(kubeconfig: str) -> dict[str, Object] | None:
-    """The Node objects by name; None if the API server cannot be reached."""
+async def _observed(kubeconfig: str) -> tuple[dict[str, Object] | None, list[Announced]]:
+    """The Node objects by name, None if the API server cannot be reached; and what is announced."""
     async with Client.from_kubeconfig(kubeconfig) as client:
         try:
-            return {meta.name(item): item for item in (await client.list(NODES)).items}
+            nodes = {meta.name(item): item for item in (await client.list(NODES)).items}
+            services = (await client.list(SERVICES)).items
+            if not any(item["spec"]["type"] == "LoadBalancer" for item in services):
+                return nodes, []
+            statuses = [
+                (protocol, await _list_if_served(client, resource))
+                for protocol, resource in (("layer2", SERVICE_L2_STATUSES), ("bgp", SERVICE_BGP_STATUSES))
+            ]
         except ConnectionFailed:
-            return None
+            return None, []
+    return nodes, announced(services, statuses)
+
+
+async def _list_if_served(client: Client, resource: Resource) -> list[Object]:
+    try:
+        return list((await client.list(resource)).items)
+    except StatusError as error:
+        if error.code != 404:
+            raise
+        return []
+
+
+class Announced(NamedTuple):
+    """A Service of type LoadBalancer: its addresses, and the nodes that announce them by each protocol."""
+
+    service: str
+    addresses: tuple[str, ...]
+    nodes: dict[str, list[str]]
+
+
+def announced(
+    services: Iterable[Object], statuses: Iterable[tuple[str, Iterable[Object]]]
+) -> list[Announced]:
+    """From the Services and what speakers say of them, by protocol. Pure."""
+    nodes: dict[str, dict[str, list[str]]] = {}
+    for protocol, objects in statuses:
+        for obj in objects:
+            status = obj.get("status") or {}
+            key = f"{status.get('serviceNamespace')}/{status.get('serviceName')}"
+            nodes.setdefault(key, {}).setdefault(protocol, []).append(status.get("node") or "")
+    return [
+        Announced(
+            meta.key(service),
+            tuple(
+                entry.get("ip") or entry.get("hostname") or ""
+                for entry in ((service.get("status") or {}).get("loadBalancer") or {}).get("ingress") or ()
+            ),
+            {protocol: sorted(names) for protocol, names in nodes.get(meta.key(service), {}).items()},
+        )
+        for service in services
+        if service["spec"]["type"] == "LoadBalancer"
+    ]
+
+
+def _show_announced(services: list[Announced]) -> None:
+    if not services:
+        return
+    width = max(len("SERVICE"), *(len(each.service) for each in services)) + 2
+    click.echo(f"\n{'SERVICE':<{width}}{'ADDRESS':<17}ANNOUNCED BY")
+    for each in services:
+        shown = ", ".join(each.addresses) or "<pending>"
+        by = "; ".join(f"{', '.join(names)} ({protocol})" for protocol, names in each.nodes.items())
+        click.echo(f"{each.service:<{width}}{shown:<17}{by or '<nobody>'}")
 
 
 def _show_nodes(running: Running, nodes: dict[str, Object]) -> None:

@@ -36,6 +36,13 @@ from .main import name_option
     help="Stand in for the tutorial's images (python:3.7, appropriate/curl, nginx:1.7.9) with images made "
     "of this machine's programs: no registry is needed.",
 )
+@click.option(
+    "--load-balancer",
+    default="",
+    metavar="POOL|none",
+    help="Addresses for Services of type LoadBalancer: CIDRs or ranges, with commas between them. Without, "
+    "the load balancer waits for its configuration; none: there is no load balancer.",
+)
 @click.option("--no-uplink", is_flag=True, help="No way out of the cluster to other networks.")
 def command(
     nodes: int,
@@ -46,6 +53,7 @@ def command(
     service_cidr: str,
     proxy_mode: str,
     stand_in_images: bool,
+    load_balancer: str,
     no_uplink: bool,
 ) -> None:
     """Start a local cluster.
@@ -68,6 +76,7 @@ def command(
             proxy_mode=proxy_mode,
             stand_in_images=stand_in_images,
             uplink=not no_uplink,
+            load_balancer=load_balancer,
         )
         lifecycle.up(config, lambda step: click.echo(f" {time.monotonic() - began:5.2f} s  {step}"))
     option = "" if name == "buoy" else f" --name {name}"

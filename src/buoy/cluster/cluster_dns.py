@@ -11,8 +11,8 @@ from collections.abc import Iterable
 
 from ..api.meta import Object
 from ..api.resource import ENDPOINT_SLICES, SERVICES
-from ..api.status import StatusError
 from ..client import Client
+from .seeding import create
 
 METRICS_PORT = 9153
 
@@ -54,11 +54,7 @@ async def reserve(client: Client, addresses: tuple[str, ...]) -> None:
     wanted = [(SERVICES, service(addresses))]
     wanted += [(ENDPOINT_SLICES, endpoint_slice(address)) for address in addresses]
     for resource, obj in wanted:
-        try:
-            await client.create(resource, obj)
-        except StatusError as refusal:
-            if refusal.reason != "AlreadyExists":
-                raise
+        await create(client, resource, obj)
 
 
 def service(addresses: tuple[str, ...]) -> Object:

@@ -102,7 +102,9 @@ class ClusterConfig:
     """A local cluster. Addresses are fixed by the options alone, so every start gives the same ones.
 
     *lan*, *pod_cidr* and *service_cidr* are one range or, of a dual-stack cluster, two with a comma between
-    them, that of the primary IP family first. Left empty, they become the defaults.
+    them, that of the primary IP family first. Left empty, they become the defaults. *load_balancer* are
+    addresses that the load balancer gives out from the start, CIDRs and ranges with commas between them;
+    empty: it waits to be told; ``none``: there is none.
     """
 
     name: str = "buoy"
@@ -114,6 +116,7 @@ class ClusterConfig:
     proxy_mode: str = "iptables"
     stand_in_images: bool = False
     uplink: bool = True
+    load_balancer: str = ""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,30}[a-z0-9])?", self.name):
@@ -132,6 +135,8 @@ class ClusterConfig:
             raise ConfigError("--nodes: a cluster has at least one node")
         for network in self.networks:
             _check(network, self.nodes)
+        if self.load_balancer and self.has_load_balancer:
+            _check_pool(self.load_balancer, self.networks)
 
     def _complete(self) -> dict[str, list[Network]]:
         """What each field of ranges is: as given, or the defaults in the order of what is given."""
@@ -150,6 +155,10 @@ class ClusterConfig:
             for field, (_, ranges) in _RANGES.items()
         }
         return defaults | given
+
+    @property
+    def has_load_balancer(self) -> bool:
+        return self.load_balancer != "none"
 
     @property
     def context(self) -> str:
@@ -215,3 +224,15 @@ def _check(network: FamilyNetwork, nodes: int) -> None:
     smallest = _SMALLEST_SERVICE_RANGE[network.version]
     if services.prefixlen > smallest:
         raise ConfigError(f"--service-cidr {services}: at least a /{smallest} is needed")
+
+
+def _check_pool(pool: str, networks: tuple[FamilyNetwork, ...]) -> None:
+    from ..loadbalancer.config.addresses import parse
+
+    for part in pool.split(","):
+        try:
+            span = parse(part.strip())
+        except ValueError as error:
+            raise ConfigError(f"--load-balancer {part.strip()!r}: {error}") from error
+        if all(span.version != network.version for network in networks):
+            raise ConfigError(f"--load-balancer {part.strip()!r}: the cluster has no IPv{span.version}")

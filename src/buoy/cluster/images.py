@@ -45,7 +45,7 @@ _WELCOME = b"""<!DOCTYPE html>
 </html>
 """
 
-_BASE_FILES = {
+BASE_FILES = {
     "etc/passwd": b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
     "etc/group": b"root:x:0:\nnogroup:x:65534:\n",
     "etc/nsswitch.conf": b"hosts: files dns\n",
@@ -227,7 +227,7 @@ def base_layer() -> bytes:
         "var/tmp",
     ]
     directories += ["proc", "sys", "dev", "run", "home"]
-    return layer(directories=directories, links=links, files=_BASE_FILES, copies=copies)
+    return layer(directories=directories, links=links, files=BASE_FILES, copies=copies)
 
 
 def python_layer(python: Path) -> bytes:

