@@ -256,6 +256,18 @@ async def test_a_controller_that_is_killed_gives_nothing_twice(api: Running) -> 
         assert before.items() <= (await given()).items()
 
 
+async def test_what_services_show_is_read_before_anything_is_given(api: Running) -> None:
+    await configure(api, LAYER2.format(addresses="10.0.0.0/25"))
+    await create(api, "older")
+    await create(api, "younger")
+    path = f"{CORE}/default/services/younger/status"
+    shown = {"status": {"loadBalancer": {"ingress": [{"ip": "10.0.0.0"}]}}}
+    assert (await api.patch(path, shown)).status == 200
+    async with controller(api):
+        await gets(api, "older", "10.0.0.1")
+        await gets(api, "younger", "10.0.0.0")
+
+
 async def test_only_services_of_the_own_class_are_served(api: Running) -> None:
     await configure(api, LAYER2.format(addresses="10.0.0.0/24"))
     async with controller(api, load_balancer_class="example.com/mine"):
