@@ -9,13 +9,15 @@ import random
 import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+import yaml
 
-from apiserver.api_server import Running, running
+from apiserver.api_server import Running, running, write_kubeconfig
 from buoy.client import Client
 from buoy.loadbalancer import ControllerOptions, run_controller
 from buoy.loadbalancer.following import Configs
@@ -25,8 +27,9 @@ from eventual import eventually
 
 Object = dict[str, Any]
 
-CORE = NAMESPACES = "/api/v1/namespaces"
 NAMESPACE = "metallb-system"
+USER = f"system:serviceaccount:{NAMESPACE}:controller"
+CORE = NAMESPACES = "/api/v1/namespaces"
 METALLB = f"/apis/metallb.io/v1beta1/namespaces/{NAMESPACE}"
 EIPS = "/apis/network.kubesphere.io/v1alpha2/eips"
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
@@ -36,13 +39,20 @@ LAYER2 = "address-pools:\n- name: default\n  protocol: layer2\n  addresses:\n  -
 @pytest.fixture
 async def api(tmp_path: Path) -> AsyncIterator[Running]:
     async with running(tmp_path) as server:
-        await server.post(NAMESPACES, {"metadata": {"name": NAMESPACE}})
+        await prepare(server)
         yield server
+
+
+async def prepare(api: Running) -> None:
+    """The namespace, and what the controller's user may do."""
+    await apply(api, "namespace.yaml", "Namespace")
+    await apply(api, "metallb.yaml", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")
 
 
 @contextlib.asynccontextmanager
 async def controller(api: Running, **changes: Any) -> AsyncIterator[None]:
-    options = ControllerOptions(kubeconfig=api.kubeconfig, **{"metrics_bind": "", **changes})
+    kubeconfig = str(write_kubeconfig(api, USER))
+    options = ControllerOptions(kubeconfig=kubeconfig, **{"metrics_bind": "", **changes})
     task = asyncio.create_task(run_controller(options))
     try:
         yield
@@ -107,28 +117,24 @@ async def event(api: Running, name: str, reason: str, namespace: str = "default"
     return message
 
 
-async def define(api: Running, group: str, version: str, kind: str, plural: str, scope: str) -> None:
-    """A custom resource that takes anything."""
-    anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-    body = {
-        "metadata": {"name": f"{plural}.{group}"},
-        "spec": {
-            "group": group,
-            "scope": scope,
-            "names": {"kind": kind, "plural": plural},
-            "versions": [
-                {
-                    "name": version,
-                    "served": True,
-                    "storage": True,
-                    "subresources": {"status": {}},
-                    "schema": {"openAPIV3Schema": anything},
-                }
-            ],
-        },
-    }
-    reply = await api.post(DEFINITIONS, body)
-    assert reply.status == 201, reply.message
+PATHS = {
+    "Namespace": NAMESPACES,
+    "CustomResourceDefinition": DEFINITIONS,
+    "ServiceAccount": f"{CORE}/{NAMESPACE}/serviceaccounts",
+    "ClusterRole": "/apis/rbac.authorization.k8s.io/v1/clusterroles",
+    "ClusterRoleBinding": "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
+    "Role": f"/apis/rbac.authorization.k8s.io/v1/namespaces/{NAMESPACE}/roles",
+    "RoleBinding": f"/apis/rbac.authorization.k8s.io/v1/namespaces/{NAMESPACE}/rolebindings",
+}
+
+
+async def apply(api: Running, file: str, *kinds: str) -> None:
+    """Make the objects of those kinds that a manifest of the package has."""
+    text = (resources.files("buoy.loadbalancer") / "manifests" / file).read_text()
+    for obj in yaml.safe_load_all(text):
+        if obj["kind"] in kinds:
+            reply = await api.post(PATHS[obj["kind"]], obj)
+            assert reply.status == 201, reply.message
 
 
 async def put(api: Running, path: str, name: str, spec: Object, **metadata: Any) -> None:
@@ -238,9 +244,10 @@ async def test_a_controller_that_is_killed_gives_nothing_twice(api: Running) -> 
         return holds
 
     await configure(api, LAYER2.format(addresses="10.0.0.0/25"))
+    kubeconfig = str(write_kubeconfig(api, USER))
     before: dict[str, str] = {}
     for turn in range(4):
-        process = await asyncio.create_subprocess_exec(sys.executable, "-c", _MAIN, api.kubeconfig)
+        process = await asyncio.create_subprocess_exec(sys.executable, "-c", _MAIN, kubeconfig)
         try:
             creating = asyncio.gather(*(create(api, f"s{turn}-{number}") for number in range(25)))
             await eventually(more_than(len(before)))
@@ -287,8 +294,7 @@ async def test_metallbs_resources_as_they_come_and_go(api: Running) -> None:
     async with controller(api):
         await create(api, "a")
         await event(api, "a", "AllocationFailed")
-        await define(api, "metallb.io", "v1beta1", "IPAddressPool", "ipaddresspools", "Namespaced")
-        await define(api, "metallb.io", "v1beta1", "ConfigurationState", "configurationstates", "Namespaced")
+        await apply(api, "metallb.yaml", "CustomResourceDefinition")
         await put(
             api,
             f"{METALLB}/ipaddresspools",
@@ -336,7 +342,7 @@ async def test_metallbs_resources_as_they_come_and_go(api: Running) -> None:
 
 
 async def test_openelbs_eip(api: Running) -> None:
-    await define(api, "network.kubesphere.io", "v1alpha2", "Eip", "eips", "Cluster")
+    await apply(api, "openelb.yaml", "CustomResourceDefinition")
     await put(
         api,
         EIPS,
@@ -412,7 +418,7 @@ async def test_the_speakers_get_a_key_that_stays(api: Running) -> None:
 async def test_the_api_server_is_killed_meanwhile(tmp_path: Path) -> None:
     async with api_process(tmp_path) as process:
         api = process.server
-        await api.post(NAMESPACES, {"metadata": {"name": NAMESPACE}})
+        await prepare(api)
         await configure(api, LAYER2.format(addresses="10.0.0.0/27"))
         async with controller(api):
             pauses = random.Random(5)
