@@ -64,11 +64,10 @@ def test_an_announcement_is_not_a_question():
 
 
 def test_gratuitous_arp():
-    body = "02aabbccddee c0a801fb ffffffffffff c0a801fb"
     start = "ffffffffffff 02aabbccddee 0806 0001 0800 06 04"
     assert arp.gratuitous(OURS, IPv4Address("192.168.1.251")) == (
-        bytes.fromhex(f"{start} 0001 {body}"),
-        bytes.fromhex(f"{start} 0002 {body}"),
+        bytes.fromhex(f"{start} 0001 02aabbccddee c0a801fb ffffffffffff c0a801fb"),
+        bytes.fromhex(f"{start} 0002 02aabbccddee c0a801fb 02aabbccddee c0a801fb"),
     )
 
 

@@ -39,10 +39,13 @@ def reply(mac: bytes, request: Request) -> bytes:
 
 
 def gratuitous(mac: bytes, address: IPv4Address) -> tuple[bytes, bytes]:
-    """The frames that tell everybody *mac* has *address*. Some listen to requests only, some to replies."""
+    """The frames that tell everybody *mac* has *address*. Some listen to requests only, some to replies.
+
+    Linux takes a reply for an announcement, which counts at once, only if its target is its own sender.
+    """
     return (
         _frame(_REQUEST, BROADCAST, mac, address, BROADCAST, address),
-        _frame(_REPLY, BROADCAST, mac, address, BROADCAST, address),
+        _frame(_REPLY, BROADCAST, mac, address, mac, address),
     )
 
 
