@@ -10,8 +10,8 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from bird import Bird
 
+from bird import Bird
 from buoy.loadbalancer.announcements import Route
 from buoy.loadbalancer.bgp.daemons import Daemons
 from buoy.loadbalancer.bgp.frr import Configuration, commands, configuration

@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from bird import Bird
-from wire_processes import arping, mac
 
+from bird import Bird
 from buoy.client import Client
 from buoy.loadbalancer import SpeakerOptions
 from buoy.loadbalancer.election import rank
@@ -22,6 +21,7 @@ from buoy.loadbalancer.model import BgpAdvertisement, Config, Layer2Advertisemen
 from buoy.loadbalancer.speaker.process import Speaker
 from client.small_api_server import SmallApiServer
 from eventual import eventually
+from neighbours import arping, mac
 from topology import World
 
 pytestmark = pytest.mark.kernel

@@ -8,9 +8,10 @@ import signal
 import time
 
 import pytest
-from wire_processes import Capture, Wires, arping, interfaces, mac, ndisc, neighbour, wait_until
+from wire_processes import Wires, interfaces, wait_until
 
 from buoy.loadbalancer.election import rank
+from neighbours import Capture, arping, mac, ndisc, neighbour
 from topology import Answering, World, ask
 
 pytestmark = pytest.mark.kernel
