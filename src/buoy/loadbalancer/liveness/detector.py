@@ -43,6 +43,16 @@ class _Peer:
         return self.heard_us_at + self.patience
 
 
+@dataclass(frozen=True, slots=True)
+class _Sight:
+    """Who is heard, who is there, and the short ids to tell others; so *until* then, if nothing is heard."""
+
+    until: float = float("-inf")
+    heard: frozenset[str] = frozenset()
+    present: frozenset[str] = frozenset()
+    told: frozenset[bytes] = frozenset()
+
+
 class Detector:
     """What the speaker *name* knows of the others. *incarnation* must be higher than that of its last life.
 
@@ -56,6 +66,7 @@ class Detector:
         self._sequence = 0
         self._peers: dict[str, _Peer] = {}
         self._ticked = now
+        self._sight = _Sight()
 
     @property
     def interval(self) -> float:
@@ -69,6 +80,7 @@ class Detector:
     def set_peers(self, names: Iterable[str]) -> None:
         """The other speakers that may be there."""
         wanted = set(names) - {self.name}
+        self._sight = _Sight()
         for name in self._peers.keys() - wanted:
             del self._peers[name]
         for name in wanted - self._peers.keys():
@@ -86,9 +98,7 @@ class Detector:
             ready=self.ready,
             echo=other.incarnation,
             hears_you=now <= other.heard_at + other.patience,
-            hears=frozenset(
-                short_id(name) for name, one in self._peers.items() if one.ready and self._heard(one, now)
-            ),
+            hears=self._look(now).told,
         )
 
     def receive(self, message: Message, now: float) -> bool:
@@ -100,7 +110,8 @@ class Detector:
             return message.incarnation < peer.incarnation  # its clock may have been set back
         if message.echo > self.incarnation:
             self.incarnation = message.echo + 1
-        was_heard = self._heard(peer, now)
+        was_heard = now <= peer.lost_at
+        before = (was_heard, peer.ready, peer.hears)
         peer.incarnation, peer.sequence = message.incarnation, message.sequence
         peer.heard_at = now
         peer.interval = max(message.interval, INTERVAL)
@@ -109,6 +120,8 @@ class Detector:
             peer.heard_us_at = now
         peer.ready = message.ready
         peer.hears = message.hears
+        if (now <= peer.lost_at, peer.ready, peer.hears) != before:
+            self._sight = _Sight()
         return not hears_us or not was_heard
 
     def tick(self, now: float) -> None:
@@ -119,6 +132,7 @@ class Detector:
         """
         late = now - self._ticked - self.interval
         if late > INTERVAL:
+            self._sight = _Sight()
             for peer in self._peers.values():
                 if peer.lost_at >= self._ticked:
                     peer.heard_at = min(now, peer.heard_at + late)
@@ -127,29 +141,33 @@ class Detector:
 
     def view(self, now: float) -> frozenset[str]:
         """The speakers that are there and ready, this one included."""
-        heard = {name: peer for name, peer in self._peers.items() if self._heard(peer, now)}
-        hearsay = frozenset[bytes]().union(*(peer.hears for peer in heard.values()))
-        present = {name for name, peer in heard.items() if peer.ready}
-        present.update(
-            name
-            for name, peer in self._peers.items()
-            if name not in heard
-            and short_id(name) in hearsay
-            and (peer.ready or now > peer.heard_at + _DEPARTURE)
-        )
-        if self.ready:
-            present.add(self.name)
-        return frozenset(present)
+        present = self._look(now).present
+        return present | {self.name} if self.ready else present
 
     def heard(self, now: float) -> frozenset[str]:
         """The peers that are heard directly, ready or not."""
-        return frozenset(name for name, peer in self._peers.items() if self._heard(peer, now))
+        return self._look(now).heard
 
-    def next_loss(self, now: float) -> float:
-        """When the view changes next if nothing more is heard."""
-        return min(
-            (peer.lost_at for peer in self._peers.values() if self._heard(peer, now)), default=float("inf")
-        )
+    def next_look(self, now: float) -> float:
+        """When to look again if nothing more is heard."""
+        return self._look(now).until
 
-    def _heard(self, peer: _Peer, now: float) -> bool:
-        return now <= peer.lost_at
+    def _look(self, now: float) -> _Sight:
+        """What there is to see, worked out anew after something new was heard, or was not in time."""
+        if now > self._sight.until:
+            heard = {name: peer for name, peer in self._peers.items() if now <= peer.lost_at}
+            ready = [name for name, peer in heard.items() if peer.ready]
+            hearsay = [
+                name
+                for name, peer in self._peers.items()
+                if name not in heard
+                and (peer.ready or now > peer.heard_at + _DEPARTURE)
+                and any(short_id(name) in other.hears for other in heard.values())
+            ]
+            self._sight = _Sight(
+                until=min((peer.lost_at for peer in heard.values()), default=float("inf")),
+                heard=frozenset(heard),
+                present=frozenset((*ready, *hearsay)),
+                told=frozenset(map(short_id, ready)),
+            )
+        return self._sight

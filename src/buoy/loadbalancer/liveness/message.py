@@ -59,7 +59,7 @@ def encode(message: Message, key: bytes) -> bytes:
         len(name),
         min(len(message.hears), _MOST_HEARD),
     )
-    body = header + name + b"".join(sorted(message.hears)[:_MOST_HEARD])
+    body = header + name + _packed(message.hears)
     return body + _mac(body, key)
 
 
@@ -80,8 +80,19 @@ def decode(data: bytes, key: bytes) -> Message | None:
         ready=bool(flags & _READY),
         echo=echo,
         hears_you=bool(flags & _HEARS_YOU),
-        hears=frozenset(body[at : at + 4] for at in range(names, len(body), 4)),
+        hears=_unpacked(body[names:]),
     )
+
+
+# Mostly everybody hears the same, time and again.
+@lru_cache(maxsize=1024)
+def _packed(hears: frozenset[bytes]) -> bytes:
+    return b"".join(sorted(hears)[:_MOST_HEARD])
+
+
+@lru_cache(maxsize=1024)
+def _unpacked(data: bytes) -> frozenset[bytes]:
+    return frozenset(data[at : at + 4] for at in range(0, len(data), 4))
 
 
 def _mac(body: bytes, key: bytes) -> bytes:

@@ -103,7 +103,7 @@ class Wire:
 
     def due(self, now: float) -> float:
         """When to call `tick` next."""
-        times = [self.transport.due(), self._detector.next_loss(now), self._schedule.next()]
+        times = [self.transport.due(), self._detector.next_look(now), self._schedule.next()]
         if self._settled_at is not None:
             times.append(self._settled_at)
         return min(times)
