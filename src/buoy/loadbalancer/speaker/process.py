@@ -7,9 +7,8 @@ import base64
 import binascii
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
 
 from aiohttp import web
 
@@ -17,36 +16,27 @@ from buoy.api import meta
 from buoy.api.meta import Object
 from buoy.api.resource import ENDPOINT_SLICES, NODES, SECRETS, SERVICES
 from buoy.api.status import StatusError
-from buoy.client import Client, EventRecorder, Informer, WorkQueue
-from buoy.client.serving import serve
+from buoy.client import Client, EventRecorder, Informer, WorkQueue, serve
 
-from .. import SpeakerOptions, announcements
+from .. import SpeakerOptions, announcements, request
 from ..announcements import BGP, LAYER2, Plan
 from ..bgp.daemons import BgpError, Daemons
 from ..bgp.frr import configuration
+from ..following import Configs
 from ..layer2 import links
 from ..layer2.interfaces import Interface
 from ..model import Config
 from .child import Child
-from .configs import FollowedConfigs
 from .metrics import Metrics
 from .orders import Contest, Orders, Report
 from .statuses import BGP_STATUSES, L2_STATUSES, Statuses
 
 log = logging.getLogger(__name__)
 
-_OPENELB_LABEL = "lb.kubesphere.io/v1alpha1"
 _OPENELB_NODE = "layer2.openelb.kubesphere.io/v1alpha1"
 _SECRET = "memberlist"  # noqa: S105
 _SECRET_KEY = "secretkey"  # noqa: S105
 _LINKS_RETRY_SECONDS = 2.0
-
-
-class Configs(Protocol):
-    """Where the configuration comes from."""
-
-    async def run(self, changed: Callable[[Config], None]) -> None:
-        """Call *changed* with each configuration that is valid, for ever."""
 
 
 class Speaker:
@@ -130,13 +120,12 @@ class Speaker:
             await asyncio.sleep(_LINKS_RETRY_SECONDS)
 
     def _small_service(self, obj: Object) -> Object:
-        wanted = self._options.load_balancer_class
-        ours = (obj["spec"].get("loadBalancerClass") or "") == wanted
-        annotations = meta.annotations(obj)
+        ours = request.is_ours(obj, self._options.load_balancer_class)
+        asked = request.read(obj, {}) if ours else None
         return {
             "metadata": _identity(obj),
-            "facts": announcements.service(obj) if ours else None,
-            "openelb": annotations.get(_OPENELB_NODE, "") if _OPENELB_LABEL in annotations else None,
+            "facts": announcements.service(obj, asked.protocol) if asked else None,
+            "openelb": meta.annotations(obj).get(_OPENELB_NODE, "") if asked and asked.openelb else None,
         }
 
     def _small_node(self, obj: Object) -> Object:
@@ -308,4 +297,4 @@ def _quoted(text: str) -> str:
 
 async def run(options: SpeakerOptions) -> None:
     async with Client.from_kubeconfig(options.kubeconfig, user_agent="metallb-speaker") as client:
-        await Speaker(options, client, FollowedConfigs(client, options.namespace)).run()
+        await Speaker(options, client, Configs(client, options.namespace)).run()
