@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import os
 import signal
@@ -17,7 +18,7 @@ from buoy.loadbalancer.bgp.daemons import Daemons
 from buoy.loadbalancer.bgp.frr import Configuration, commands, configuration
 from buoy.loadbalancer.model import BfdProfile, Peer
 from eventual import eventually
-from topology import World
+from topology import Answering, Namespace, World, ask
 
 ROUTER = "192.168.1.200"
 PEER = Peer("router", 64512, 64513, address=ROUTER, connect_time=1)
@@ -182,6 +183,28 @@ class Speaking:
         return await self.node.do(self.daemons.sessions())
 
 
+@contextlib.contextmanager
+def behind(world):
+    """A client behind the router, and nodes that answer for what they announce."""
+    client = Namespace("client")
+    try:
+        client.ip(
+            f"link add eth0 type veth peer name far netns {world.outside.path}",
+            "link set eth0 up",
+            "address add 198.51.100.2/24 dev eth0",
+            "route add default via 198.51.100.1",
+        )
+        world.outside.ip("link set far up", "address add 198.51.100.1/24 dev far")
+        world.outside.sysctl(ipv4__ip_forward=1, ipv4__fib_multipath_hash_policy=1)
+        rule = f"iptables -t nat -A PREROUTING -d {ONE.prefix} -p tcp -j REDIRECT"
+        for node in world.nodes:
+            node.ip(f"route add 198.51.100.0/24 via {ROUTER}")
+            node.run(*rule.split())
+        yield client
+    finally:
+        client.close()
+
+
 def neighbor(node, more="", family="IPv4"):
     families = {"IPv4": "ipv4", "IPv6": "ipv6"}
     return (
@@ -243,6 +266,11 @@ async def test_both_nodes_and_both_families(world, folder):
             expected = {"203.0.113.1/32": {"n1", "n2"}, "fd00:203::1/128": {"six1", "six2"}}
             await eventually(lambda: bird.routes() == expected, within=20)
             await eventually(lambda: "nexthop via 192.168.1.81" in world.outside.run("ip", "route"))
+            with behind(world) as client, Answering() as servers:
+                for node in world.nodes:
+                    servers.listen(node, node.name, 80)
+                names = {client.call(ask, "203.0.113.1", 80).name for _ in range(40)}
+                assert names == {"node-1", "node-2"}  # the router spreads flows over both
             await eventually(lambda: bird.ask("show", "bfd", "sessions").count(" Up ") == 2)
             world.cut(first)
             await eventually(lambda: bird.routes()["203.0.113.1/32"] == {"n2"}, within=2)

@@ -18,6 +18,7 @@ from buoy.client import Client
 from buoy.loadbalancer import SpeakerOptions
 from buoy.loadbalancer.election import rank
 from buoy.loadbalancer.model import BgpAdvertisement, Config, Layer2Advertisement, Peer, Pool, Range
+from buoy.loadbalancer.speaker import statuses
 from buoy.loadbalancer.speaker.process import Speaker
 from client.small_api_server import SmallApiServer
 from eventual import eventually
@@ -272,9 +273,9 @@ async def test_bgp(cluster):
     cluster.configs.set(config(bgp=True))
     with Bird(cluster.world.outside, ROUTER, cluster.folder, blocks) as bird:
         await eventually(lambda: bird.routes() == {f"{VIP}/32": {"n1", "n2", "n3"}})
-        statuses = [status["status"] for status in cluster.objects("servicebgpstatuses")]
-        assert sorted(status["node"] for status in statuses) == list(ALL)
-        assert all(status["peers"] == ["router"] for status in statuses)
+        told = [status["status"] for status in cluster.objects("servicebgpstatuses")]
+        assert sorted(status["node"] for status in told) == list(ALL)
+        assert all(status["peers"] == ["router"] for status in told)
         await cluster.put("services", service(externalTrafficPolicy="Local"))
         await cluster.put("endpointslices", slice_of(nodes=["node-2"]))
         await eventually(lambda: bird.routes() == {f"{VIP}/32": {"n2"}})
@@ -288,3 +289,32 @@ async def test_bgp(cluster):
         assert f'metallb_bgp_announced_prefixes_total{{peer="{ROUTER}",vrf="default"}} 1.0' in text
         await cluster.put("endpointslices", slice_of(ready=False))
         await eventually(lambda: not bird.routes())
+
+
+def status_of(name, node):
+    labels = {"metallb.io/node": node, "metallb.io/service-name": "web"}
+    labels["metallb.io/service-namespace"] = "default"
+    status = {"node": node, "serviceName": "web", "serviceNamespace": "default"}
+    return {"metadata": {"name": name, "labels": labels}, "status": status}
+
+
+MINE, THEIRS, LOST = status_of("1", "a"), status_of("2", "b"), status_of("3", "c")
+LABELS = MINE["metadata"]["labels"]
+WITH_PEERS = {**MINE, "status": {**MINE["status"], "peers": ["r"]}}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "existing", "exclusive", "expected"),
+    [
+        ({}, [], True, statuses.Changes(create={"metadata": {"labels": LABELS}, "status": MINE["status"]})),
+        ({}, [MINE], True, statuses.Changes()),
+        ({"peers": ["r"]}, [MINE], False, statuses.Changes(update=WITH_PEERS)),
+        ({}, [MINE, THEIRS], True, statuses.Changes(delete=(THEIRS,))),
+        ({}, [MINE, THEIRS], False, statuses.Changes()),
+        (None, [MINE, THEIRS], True, statuses.Changes(delete=(MINE,))),
+        (None, [THEIRS, LOST], False, statuses.Changes(delete=(LOST,))),
+    ],
+)
+def test_statuses(wanted, existing, exclusive, expected):
+    found = statuses.changes("a", "default/web", wanted, existing, frozenset("ab"), exclusive=exclusive)
+    assert found == expected

@@ -221,7 +221,7 @@ class Speaker:
             for key in now.keys() - self._announced[protocol].keys():
                 self._assigned(key, protocol, now[key])
             self._announced[protocol] = now
-            self._statuses[protocol].want(now)
+            self._statuses[protocol].want(now, self._report.alive)
         self._metrics.announced = [
             (key, protocol, str(address))
             for protocol, now in self._announced.items()

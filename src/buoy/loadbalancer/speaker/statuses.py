@@ -34,27 +34,38 @@ class Changes:
 
 
 def changes(
-    node: str, service: str, wanted: Object | None, existing: Iterable[Object], *, exclusive: bool
+    node: str,
+    service: str,
+    wanted: Object | None,
+    existing: Iterable[Object],
+    alive: frozenset[str],
+    *,
+    exclusive: bool,
 ) -> Changes:
     """From the *existing* objects of *service*, ``namespace/name``, to *wanted*, the status of this *node*'s.
 
-    *exclusive*: one node alone announces, so what others have left behind is deleted by the one that does.
+    What nodes that are not *alive* have left behind is deleted. *exclusive*: one node alone announces, so the
+    one that does deletes those of all others.
     """
     mine: list[Object] = []
-    others: list[Object] = []
+    gone: list[Object] = []
     for obj in existing:
-        (mine if meta.labels(obj).get(NODE_LABEL) == node else others).append(obj)
+        other = meta.labels(obj).get(NODE_LABEL, "")
+        if other == node:
+            mine.append(obj)
+        elif (alive and other not in alive) or (exclusive and wanted is not None):
+            gone.append(obj)
     if wanted is None:
-        return Changes(delete=tuple(mine))
-    gone = (*mine[1:], *(others if exclusive else ()))
+        return Changes(delete=(*mine, *gone))
+    gone += mine[1:]
     namespace, name = meta.split_key(service)
     status = {"node": node, "serviceName": name, "serviceNamespace": namespace, **wanted}
     if not mine:
         labels = {NODE_LABEL: node, NAME_LABEL: name, NAMESPACE_LABEL: namespace}
-        return Changes(create={"metadata": {"labels": labels}, "status": status}, delete=gone)
+        return Changes(create={"metadata": {"labels": labels}, "status": status}, delete=tuple(gone))
     if mine[0].get("status") != status:
-        return Changes(update={**mine[0], "status": status}, delete=gone)
-    return Changes(delete=gone)
+        return Changes(update={**mine[0], "status": status}, delete=tuple(gone))
+    return Changes(delete=tuple(gone))
 
 
 class Statuses:
@@ -68,6 +79,7 @@ class Statuses:
         self._exclusive = resource is L2_STATUSES
         self._prefix = "l2-" if self._exclusive else "bgp-"
         self._wanted: Mapping[str, Object] = {}
+        self._alive = frozenset[str]()
         self._queue = WorkQueue()
         self._definition = Informer(
             client,
@@ -78,8 +90,12 @@ class Statuses:
         self._objects = Informer(client, resource, namespace=namespace)
         self._objects.add_index("service", lambda obj: [_service(obj)])
 
-    def want(self, statuses: Mapping[str, Object]) -> None:
-        """*statuses* of this node by Service, of kind-specific fields only."""
+    def want(self, statuses: Mapping[str, Object], alive: Iterable[str]) -> None:
+        """*statuses* of this node by Service, of kind-specific fields only; the nodes that are *alive*."""
+        if frozenset(alive) != self._alive:
+            self._alive = frozenset(alive)
+            for obj in self._objects.items():
+                self._queue.add(_service(obj))
         for key in self._wanted.keys() | statuses.keys():
             if self._wanted.get(key) != statuses.get(key):
                 self._queue.add(key)
@@ -115,6 +131,7 @@ class Statuses:
             key,
             self._wanted.get(key),
             self._objects.by_index("service", key),
+            self._alive,
             exclusive=self._exclusive,
         )
         for obj in todo.delete:
