@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import click
@@ -22,10 +23,7 @@ def command() -> None:
 @click.argument("archive", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE")
 def load(name: str, only: str, archive: Path) -> None:
     """Load an image archive (OCI layout, or docker save) into the nodes."""
-    content = archive.read_bytes()
-    for node, command_line in _ctr(name, only):
-        _import(node, command_line, content)
-        click.echo(f"{node}: loaded {archive}")
+    _load(name, only, archive.read_bytes(), str(archive))
 
 
 @command.command()
@@ -43,9 +41,7 @@ def build(name: str, output: Path | None) -> None:
         output.write_bytes(archive)
         click.echo(f"wrote {own_image.NAME} to {output}")
         return
-    for node, command_line in _ctr(name, ""):
-        _import(node, command_line, archive)
-        click.echo(f"{node}: loaded {own_image.NAME}")
+    _load(name, "", archive, own_image.NAME)
 
 
 @command.command("list")
@@ -62,11 +58,20 @@ def list_images(name: str, only: str) -> None:
                 click.echo(f"{node}  {image}")
 
 
-def _import(node: str, command_line: list[str], archive: bytes) -> None:
-    result = subprocess.run([*command_line, "import", "-"], input=archive, capture_output=True, check=False)
-    if result.returncode:
-        message = (result.stderr.strip() or result.stdout.strip()).decode(errors="replace")
-        raise click.ClickException(f"{node}: {message}")
+def _load(name: str, only: str, archive: bytes, what: str) -> None:
+    """Into all nodes at once, as each has a store of its own."""
+
+    def load_into(command_line: list[str]) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run([*command_line, "import", "-"], input=archive, capture_output=True, check=False)
+
+    nodes = _ctr(name, only)
+    with ThreadPoolExecutor() as pool:
+        results = pool.map(load_into, (command_line for _, command_line in nodes))
+        for (node, _), result in zip(nodes, results, strict=True):
+            if result.returncode:
+                message = (result.stderr.strip() or result.stdout.strip()).decode(errors="replace")
+                raise click.ClickException(f"{node}: {message}")
+            click.echo(f"{node}: loaded {what}")
 
 
 def _ctr(name: str, only: str) -> list[tuple[str, list[str]]]:

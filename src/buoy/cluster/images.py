@@ -31,7 +31,8 @@ PAUSE = "localhost/buoy/pause:1"
 STAND_IN_LABEL = "io.buoy.stand-in"
 """On a stand-in image: the name of the image that it stands in for."""
 
-_FORMAT = "3"  # part of the cache key: raise it when what is written below changes
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_FORMAT = "4"  # part of the cache key: raise it when what is written below changes
 
 _WELCOME = b"""<!DOCTYPE html>
 <html>
@@ -65,6 +66,7 @@ class Image:
     entrypoint: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 def layer(
@@ -120,11 +122,12 @@ def archive(images: Iterable[Image]) -> bytes:
     index = []
     for image in images:
         layers = [blob(content, "application/vnd.oci.image.layer.v1.tar") for content in image.layers]
+        environment = {"PATH": _PATH, **image.environment}
         configuration = {
             "architecture": architecture,
             "os": "linux",
             "config": {
-                "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
+                "Env": [f"{name}={value}" for name, value in environment.items()],
                 "Entrypoint": list(image.entrypoint),
                 "Cmd": list(image.command),
                 "Labels": dict(image.labels),
@@ -149,7 +152,7 @@ def archive(images: Iterable[Image]) -> bytes:
 
 def pause_image() -> Image:
     """The image that holds a Pod's namespaces: catatonit, which waits and reaps."""
-    binary = _program("catatonit")
+    binary = program("catatonit")
     return Image(
         PAUSE,
         (layer(copies={"pause": binary}),),
@@ -160,7 +163,7 @@ def pause_image() -> Image:
 def stand_in_images() -> tuple[Image, ...]:
     """Stand-ins for python:3.7, appropriate/curl and nginx:1.7.9, of this machine's own programs."""
     base = base_layer()
-    python = python_layer(_program("python3"))
+    python = python_layer(program("python3"))
     pages = layer(directories=["www"], files={"www/index.html": _WELCOME})
     images = (
         Image("docker.io/library/python:3.7", (base, python), command=("python3",)),
@@ -177,10 +180,11 @@ def stand_in_images() -> tuple[Image, ...]:
     )
 
 
-def _program(name: str) -> Path:
-    path = shutil.which(name, path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+def program(name: str) -> Path:
+    """Where this machine has it. Raises ImageError if it has not."""
+    path = shutil.which(name, path=_PATH)
     if path is None:
-        package = {"busybox": "busybox-static", "printenv": "coreutils"}.get(name, name)
+        package = {"busybox": "busybox-static", "ip": "iproute2", "printenv": "coreutils"}.get(name, name)
         raise ImageError(f"{name} is needed to make images and is not installed; apt-get install {package}")
     return Path(path).resolve()
 
@@ -199,9 +203,9 @@ def libraries(programs: Iterable[Path]) -> dict[str, Path]:
 
 def base_layer() -> bytes:
     """A small system: busybox, curl, the C library and its name services."""
-    busybox = _program("busybox")
+    busybox = program("busybox")
     applets = subprocess.run([busybox, "--list"], capture_output=True, text=True, check=True).stdout.split()
-    curl, printenv = _program("curl"), _program("printenv")  # Debian's busybox has no printenv
+    curl, printenv = program("curl"), program("printenv")  # Debian's busybox has no printenv
     copies = {"usr/bin/busybox": busybox, "usr/bin/curl": curl, "usr/bin/printenv": printenv}
     copies |= libraries([curl, printenv])
     # glibc loads its name service at run time; ldd does not show it.
@@ -262,6 +266,8 @@ def python_layer(python: Path) -> bytes:
             continue
         if path.name.startswith("_tkinter"):  # it would bring a whole window system
             continue
+        if ".opt-" in path.name:  # compiled for -O, which is never given
+            continue
         if path.suffix in (".py", ".pyc", ".so"):
             copies[f"usr/lib/python3.{version[1]}/{'/'.join(parts)}"] = path.resolve()
         if path.suffix == ".so":
@@ -275,7 +281,7 @@ def _key(kinds: str) -> str:
     """What the prepared images depend on: change any of it and they are made again."""
     facts = [_FORMAT, kinds, containerd.version(), containerd.snapshotter(home())]
     for name in ("catatonit", "busybox", "curl", "python3"):
-        path = shutil.which(name, path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        path = shutil.which(name, path=_PATH)
         if path:
             status = Path(path).resolve().stat()
             facts.append(f"{name} {status.st_size} {status.st_mtime_ns}")

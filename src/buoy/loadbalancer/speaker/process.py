@@ -272,11 +272,17 @@ class Speaker:
                 log.warning("no news of BGP sessions: %s", error)
             return web.Response(body=self._metrics.text(), content_type="text/plain", charset="utf-8")
 
-        async def health(_: web.Request) -> web.Response:
+        async def healthz(_: web.Request) -> web.Response:
             return web.Response(text="ok")
 
+        async def readyz(_: web.Request) -> web.Response:
+            if self._options.node_name in self._report.alive:
+                return web.Response(text="ok")
+            return web.Response(text="addresses are not announced from here yet", status=503)
+
         application = web.Application()
-        application.add_routes([web.get("/metrics", metrics), web.get("/healthz", health)])
+        routes = {"/metrics": metrics, "/healthz": healthz, "/readyz": readyz}
+        application.add_routes([web.get(path, handler) for path, handler in routes.items()])
         await serve(application, self._options.metrics_bind, "metrics")
 
 

@@ -34,6 +34,8 @@ _SETTLING = (MISSES + 1) * INTERVAL
 _FAREWELLS = (0.02, 0.02, 0.02)
 """Seconds after each of so many goodbyes, in which addresses are still answered for."""
 
+_NICE = -20
+
 _REPORT_SECONDS = 1.0
 """How often packets are reported, if there were any."""
 
@@ -261,8 +263,13 @@ class _Loop:
 def _be_prompt() -> None:
     try:
         os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+        return
     except PermissionError:
-        log.info("no real-time scheduling without CAP_SYS_NICE; a loaded machine may be taken for a dead one")
+        pass  # without CAP_SYS_NICE, or in a control group that has no share of real time
+    try:
+        os.nice(_NICE)
+    except PermissionError:
+        log.info("no priority without CAP_SYS_NICE; a loaded machine may be taken for a dead one")
 
 
 def main() -> None:
