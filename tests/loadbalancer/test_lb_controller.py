@@ -22,6 +22,7 @@ from buoy.client import Client
 from buoy.loadbalancer import ControllerOptions, run_controller
 from buoy.loadbalancer.following import Configs
 from buoy.loadbalancer.request import ALLOCATED_FROM
+from buoy.loadbalancer.states import ConfigurationState
 from controllers.api_process import api_process
 from eventual import eventually
 
@@ -29,6 +30,7 @@ Object = dict[str, Any]
 
 NAMESPACE = "metallb-system"
 USER = f"system:serviceaccount:{NAMESPACE}:controller"
+SPEAKER = f"system:serviceaccount:{NAMESPACE}:speaker"
 CORE = NAMESPACES = "/api/v1/namespaces"
 METALLB = f"/apis/metallb.io/v1beta1/namespaces/{NAMESPACE}"
 EIPS = "/apis/network.kubesphere.io/v1alpha2/eips"
@@ -380,10 +382,14 @@ async def test_openelbs_eip(api: Running) -> None:
         await eventually(shows({}, 0))
 
 
-async def test_who_follows_the_configuration_hears_of_each_that_is_valid(api: Running) -> None:
+async def test_a_speaker_hears_of_each_configuration_that_is_valid_and_says_if_one_is_not(
+    api: Running,
+) -> None:
     heard: list[list[str]] = []
-    async with Client.from_kubeconfig(api.kubeconfig) as client:
-        configs = Configs(client, NAMESPACE)
+    kubeconfig = str(write_kubeconfig(api, SPEAKER))
+    async with Client.from_kubeconfig(kubeconfig) as client:
+        state = ConfigurationState(client, NAMESPACE, "speaker", "node-1")
+        configs = Configs(client, NAMESPACE, state)
         task = asyncio.create_task(
             configs.run(lambda config: heard.append([pool.name for pool in config.pools]))
         )
@@ -393,8 +399,28 @@ async def test_who_follows_the_configuration_hears_of_each_that_is_valid(api: Ru
         await configure(api, LAYER2.format(addresses="10.0.0.0/33"))
         await configure(api, LAYER2.format(addresses="10.0.1.0/24"))
         await eventually(lambda: heard == [[], ["default"], ["default"]])
+        await apply(api, "metallb.yaml", "CustomResourceDefinition")
+
+        async def told() -> Object:
+            reply = await api.get(f"{METALLB}/configurationstates/speaker-node-1")
+            found: Object = reply.json if reply.status == 200 else {}
+            return found if (found.get("status") or {}).get("result") == expected else {}
+
+        expected = "Valid"
+        shown = await eventually(told)
+        assert shown["metadata"]["labels"] == {
+            "metallb.io/component-type": "speaker",
+            "metallb.io/node-name": "node-1",
+        }
+        await configure(api, LAYER2.format(addresses="10.0.0.0/33"))
+        expected = "Invalid"
+        shown = await eventually(told)
+        assert "ConfigMap config: address-pools[0].addresses[0]" in shown["status"]["errorSummary"]
+        assert configs.problems
         await api.delete(f"{CORE}/{NAMESPACE}/configmaps/config")
         await eventually(lambda: heard[3:] == [[]])
+        expected = "Valid"
+        await eventually(told)
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task

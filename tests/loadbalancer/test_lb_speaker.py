@@ -45,6 +45,8 @@ def config(*, bgp=False, **layer2):
 class Configs:
     """Configurations that the test makes."""
 
+    problems = ()
+
     def __init__(self, first):
         self.current = first
         self._tell = []

@@ -10,14 +10,17 @@ from typing import Any
 from buoy.api import meta
 from buoy.api.meta import Object
 from buoy.api.resource import CONFIG_MAPS, CUSTOM_RESOURCE_DEFINITIONS, SECRETS, Resource
-from buoy.client import Client, Informer
+from buoy.client import Client, Informer, WorkQueue
 
-from .config import NOTHING, RESOURCES, Sources, read
+from .config import NOTHING, RESOURCES, Problem, Sources, read
+from .config.resources import CONFIGURATION_STATES
 from .model import Config
+from .states import ConfigurationState
 
 log = logging.getLogger(__name__)
 
 CONFIG_MAP = "config"
+_STATE = "state"
 _FIELDS = {
     (resource.group, resource.plural, resource.version): field for field, resource in RESOURCES.items()
 }
@@ -114,25 +117,44 @@ class Followed:
 
 
 class Configs:
-    """The configuration in force, for those who need no more than that."""
+    """The configuration in force, for those who need no more than that. *state* is to say how it is."""
 
-    def __init__(self, client: Client, namespace: str) -> None:
+    def __init__(self, client: Client, namespace: str, state: ConfigurationState) -> None:
+        self._state = state
+        self._reading = NOTHING
         self._woken = asyncio.Event()
         self._followed = Followed(client, namespace, self._woken.set)
+        self._told: object = None
+        self._telling = WorkQueue()
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What keeps the newest configuration from being in force."""
+        return self._reading.problems
 
     async def run(self, changed: Callable[[Config], None]) -> None:
         """Call *changed* with each configuration, for ever; one at fault leaves the one before in force."""
-        reading = NOTHING
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._followed.run())
+            tasks.create_task(self._telling.run(self._tell, name="configuration states"))
             await self._followed.synced()
             while True:
                 self._woken.clear()
-                before, reading = reading, read(self._followed.sources(), reading)
-                if before is NOTHING or reading.config != before.config:
-                    changed(reading.config)
+                before, self._reading = self._reading, read(self._followed.sources(), self._reading)
+                for problem in set(self.problems) - set(before.problems):
+                    log.error("configuration: %s", problem)
+                if before is NOTHING or self._reading.config != before.config:
+                    changed(self._reading.config)
+                if self._told != (self.problems, self._followed.has(CONFIGURATION_STATES)):
+                    self._telling.add(_STATE)
                 await self._woken.wait()
                 await asyncio.sleep(0)  # whatever else came in this turn goes with it
+
+    async def _tell(self, _: str) -> None:
+        told = self.problems, self._followed.has(CONFIGURATION_STATES)
+        if self._followed.has(CONFIGURATION_STATES):
+            await self._state.tell(self.problems)
+        self._told = told
 
 
 def _small(definition: Object) -> Object:

@@ -27,20 +27,19 @@ from ..config import NOTHING, Problem, read
 from ..config.resources import CONFIGURATION_STATES, EIPS, IP_ADDRESS_POOLS
 from ..following import Followed
 from ..model import Address
+from ..states import ConfigurationState
 from .metrics import Metrics
-from .status import configuration_status, differs, eip_status, pool_status, service_patch
+from .status import differs, eip_status, pool_status, service_patch
 
 log = logging.getLogger(__name__)
 
 _NAME = "metallb-controller"
 _WORKERS = 8
-_STATE = "controller"
 _CONFIGURATION = "configuration"
 _PROBLEMS = "the problems of the configuration"
 _KEY = "the speakers' key"
 _KEY_SECRET = "memberlist"  # noqa: S105 - a name
 _KEY_BYTES = 128
-_LABELS = {"metallb.io/component-type": "controller"}
 
 
 class Controller:
@@ -50,6 +49,7 @@ class Controller:
         self._options = options
         self._client = client
         self._events = EventRecorder(client, _NAME)
+        self._state = ConfigurationState(client, options.namespace, "controller")
         self._allocator = Allocator()
         self._metrics = Metrics(self._allocator)
         self._reading = NOTHING
@@ -242,7 +242,8 @@ class Controller:
         if what == _KEY:
             await self._make_key()
         elif what == _PROBLEMS:
-            await self._report_problems()
+            if self._followed.has(CONFIGURATION_STATES):
+                await self._state.tell(self._reading.problems)
             await self._report_faulty_eips()
         elif pool := self._reading.config.pool(what):
             usage = self._allocator.usage(what)
@@ -267,29 +268,6 @@ class Controller:
     def _status_of(self, obj: Object) -> Object:
         found: Object = self._told.get(meta.uid(obj)) or obj.get("status") or {}
         return found
-
-    async def _report_problems(self) -> None:
-        """Keep the ConfigurationState of this component."""
-        if not self._followed.has(CONFIGURATION_STATES):
-            return
-        namespace = self._options.namespace
-        try:
-            state = await self._client.get(CONFIGURATION_STATES, _STATE, namespace)
-        except StatusError as error:
-            if error.code != 404:
-                raise
-            state = await self._client.create(
-                CONFIGURATION_STATES,
-                {
-                    "apiVersion": CONFIGURATION_STATES.api_version,
-                    "kind": CONFIGURATION_STATES.kind,
-                    "metadata": {"name": _STATE, "namespace": namespace, "labels": _LABELS},
-                },
-                namespace,
-            )
-        before = state.get("status") or {}
-        status = configuration_status(self._reading.problems, before, meta.now())
-        await self._update(CONFIGURATION_STATES, state, status)
 
     async def _make_key(self) -> None:
         """The key by which speakers know each other, if they have none yet."""

@@ -9,7 +9,6 @@ from buoy.api import meta
 from buoy.api.meta import Object
 
 from ..allocation import Outcome, Usage
-from ..config import Problem
 from ..model import Address, Pool
 from ..request import ALLOCATED_FROM, OLD_ALLOCATED_FROM
 
@@ -73,26 +72,6 @@ def eip_status(
 
 def _texts(used: object) -> Iterable[str]:
     return used if isinstance(used, Mapping) else ()
-
-
-def configuration_status(problems: Sequence[Problem], before: Object, now: str) -> Object:
-    """Of a ConfigurationState, whose status was *before*; *now* is a time as Kubernetes writes it."""
-    summary = "; ".join(map(str, problems))
-    condition = {
-        "type": "poolReconcilerValid",
-        "status": "False" if problems else "True",
-        "reason": "ConfigError" if problems else "SyncStateSuccess",
-        "message": summary[:32768],
-        "lastTransitionTime": now,
-    }
-    for old in before.get("conditions") or ():
-        if (old.get("type"), old.get("status")) == (condition["type"], condition["status"]):
-            condition["lastTransitionTime"] = old["lastTransitionTime"]
-    return {
-        "result": "Invalid" if problems else "Valid",
-        "errorSummary": summary,
-        "conditions": [condition],
-    }
 
 
 def differs(patch: Mapping[str, object], current: object) -> bool:

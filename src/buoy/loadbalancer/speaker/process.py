@@ -26,6 +26,7 @@ from ..following import Configs
 from ..layer2 import links
 from ..layer2.interfaces import Interface
 from ..model import Config
+from ..states import ConfigurationState
 from .child import Child
 from .metrics import Metrics
 from .orders import Contest, Orders, Report
@@ -270,6 +271,7 @@ class Speaker:
                 self._metrics.bfd = await self._daemons.bfd_sessions()
             except BgpError as error:
                 log.warning("no news of BGP sessions: %s", error)
+            self._metrics.config_stale = bool(self._configs.problems)
             return web.Response(body=self._metrics.text(), content_type="text/plain", charset="utf-8")
 
         async def healthz(_: web.Request) -> web.Response:
@@ -303,4 +305,5 @@ def _quoted(text: str) -> str:
 
 async def run(options: SpeakerOptions) -> None:
     async with Client.from_kubeconfig(options.kubeconfig, user_agent="metallb-speaker") as client:
-        await Speaker(options, client, Configs(client, options.namespace)).run()
+        state = ConfigurationState(client, options.namespace, "speaker", options.node_name)
+        await Speaker(options, client, Configs(client, options.namespace, state)).run()
