@@ -20,9 +20,6 @@ MISSES = 3.5
 _MOST_MESSAGES = 1000
 """A second, from each speaker: in a large cluster the interval grows."""
 
-_DEPARTURE = 2.0
-"""For so long nobody is believed who says to hear one that has said goodbye."""
-
 
 @dataclass(slots=True)
 class _Peer:
@@ -159,10 +156,8 @@ class Detector:
             ready = [name for name, peer in heard.items() if peer.ready]
             hearsay = [
                 name
-                for name, peer in self._peers.items()
-                if name not in heard
-                and (peer.ready or now > peer.heard_at + _DEPARTURE)
-                and any(short_id(name) in other.hears for other in heard.values())
+                for name in self._peers.keys() - heard.keys()
+                if any(short_id(name) in other.hears for other in heard.values())
             ]
             self._sight = _Sight(
                 until=min((peer.lost_at for peer in heard.values()), default=float("inf")),
