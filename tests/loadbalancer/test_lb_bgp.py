@@ -242,6 +242,13 @@ async def test_routes_are_announced_changed_and_withdrawn(world, folder):
             assert session.is_up
             assert session.counters["updates_total"] >= 3
 
+            # a daemon that ends is started again and told all
+            await speaking.announce([peer], {"router": (ONE,)})
+            await eventually(lambda: "203.0.113.1/32" in bird.routes())
+            os.kill(pid(speaking), signal.SIGKILL)
+            await eventually(lambda: not bird.routes())
+            await eventually(lambda: "203.0.113.1/32" in bird.routes())
+
             await speaking.announce([], {})
             await eventually(lambda: not bird.established("n1"))
 
@@ -279,26 +286,27 @@ async def test_both_nodes_and_both_families(world, folder):
 
 
 @pytest.mark.kernel
-async def test_a_daemon_that_ends_is_started_again_and_told_all(world, folder):
-    node = world.nodes[0]
-    with Bird(world.outside, ROUTER, folder, {"n1": neighbor(node)}) as bird:
-        async with Speaking(node, folder) as speaking:
-            await speaking.announce([PEER], {"router": (ONE,)})
-            await eventually(lambda: "203.0.113.1/32" in bird.routes())
-            os.kill(int((speaking.folder / "bgpd.pid").read_text()), signal.SIGKILL)
-            await eventually(lambda: not bird.routes())
-            await eventually(lambda: "203.0.113.1/32" in bird.routes())
-            # what a killed speaker has left behind is ended by the next one
-            left = int((speaking.folder / "bgpd.pid").read_text())
-            async with Speaking(node, folder) as other:
-                await other.announce([PEER], {"router": (TWO,)})
-                await eventually(lambda: not Path(f"/proc/{left}").exists() or "Z" in status(left))
-                speaking.daemons.want(Configuration())
-                await eventually(lambda: "203.0.113.2/32" in bird.routes())
+async def test_what_a_killed_speaker_left_behind_is_ended_by_the_next(world, folder):
+    async with Speaking(world.nodes[0], folder) as killed:
+        await killed.announce([PEER], {})
+        await eventually(lambda: (killed.folder / "bgpd.vty").exists())
+        left = pid(killed)
+        async with Speaking(world.nodes[0], folder) as other:
+            await other.announce([PEER], {})
+            await eventually(lambda: not is_running(left))
+            killed.daemons.want(Configuration())
+            await eventually(lambda: (other.folder / "bgpd.pid").exists() and is_running(pid(other)))
 
 
-def status(pid):
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+def pid(speaking):
+    return int((speaking.folder / "bgpd.pid").read_text())
+
+
+def is_running(number):
+    try:
+        return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 @pytest.mark.kernel
