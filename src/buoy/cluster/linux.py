@@ -75,3 +75,30 @@ def one_malloc_arena() -> None:
     mallopt = getattr(_libc, "mallopt", None)  # glibc only
     if mallopt is not None:
         mallopt(-8, 1)
+
+
+class _HeapUse(ctypes.Structure):
+    """struct mallinfo2 of mallinfo(3); *keepcost* is what is free at the heap's end, in bytes."""
+
+    _fields_ = (("_others", ctypes.c_size_t * 9), ("keepcost", ctypes.c_size_t))
+
+
+def fill_heap() -> None:
+    """Take every free piece inside malloc's heap, for ever.
+
+    What a fork of this process then allocates lies side by side at the heap's end. It would have gone into
+    the gaps between what is shared, and each gap would have cost a copy of its page.
+    """
+    mallinfo2 = getattr(_libc, "mallinfo2", None)  # glibc 2.33 or later
+    if mallinfo2 is None:
+        return
+    mallinfo2.restype = _HeapUse
+    malloc, free, sbrk = _libc.malloc, _libc.free, _libc.sbrk
+    malloc.restype = sbrk.restype = ctypes.c_size_t
+    malloc.argtypes = free.argtypes = (ctypes.c_size_t,)
+    sbrk.argtypes = (ctypes.c_ssize_t,)
+    end = sbrk(0) - mallinfo2().keepcost  # above are only the pieces that no gap was large enough for
+    for size in (*range(1 << 16, 1 << 10, -(1 << 10)), *range(1 << 10, 0, -16)):
+        while (taken := malloc(size)) and taken < end:
+            pass
+        free(taken)

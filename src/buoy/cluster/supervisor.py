@@ -6,7 +6,6 @@ threads and no event loop, because it forks.
 
 from __future__ import annotations
 
-import gc
 import json
 import logging
 import math
@@ -22,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
-from . import linux
+from . import linux, warm
 
 log = logging.getLogger(__name__)
 
@@ -139,8 +138,7 @@ class Supervisor:
         signal.signal(signal.SIGHUP, look_again)
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
         signal.set_wakeup_fd(signalled.fileno(), warn_on_full_buffer=False)
-        gc.collect()
-        gc.freeze()  # so that the collector does not write to pages shared with the children
+        warm.share_memory()
         while not stopping:
             self._reap()
             self._start_due()
