@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import subprocess
 import threading
 import time
@@ -13,15 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from local_cluster import LocalCluster, run
+from local_cluster import LocalCluster, run, until
 from topology import Host, Namespace
 
 PROGRAMS = Path(__file__).parent / "e2e/programs"
-
-
-def first_process(cluster: LocalCluster) -> int:
-    pid: int = json.loads((cluster.folder / "state.json").read_text())["pid"]
-    return pid
 
 
 class LanMachine(Host):
@@ -29,38 +23,20 @@ class LanMachine(Host):
 
     def __init__(self, cluster: LocalCluster, name: str, ipv4: str = "192.168.1.210", ipv6: str = "") -> None:
         super().__init__(name, ipv4, ipv6)
-        self._world = ("nsenter", "--target", str(first_process(cluster)), "--net", "--")
-        port = f"port-{name}"[:15]
-        run(
-            [
-                *self._world,
-                "ip",
-                "link",
-                "add",
-                port,
-                "type",
-                "veth",
-                "peer",
-                "name",
-                "eth0",
-                "netns",
-                self.path,
-            ]
-        )
-        run([*self._world, "ip", "link", "set", port, "master", "lan0", "up"])
+        self._world = ("nsenter", "--target", str(cluster.first_process), "--net", "--")
+        self._port = f"port-{name}"[:15]
+        cable = ("link", "add", self._port, "type", "veth", "peer", "name", "eth0", "netns", self.path)
+        run([*self._world, "ip", *cable])
+        run([*self._world, "ip", "link", "set", self._port, "master", "lan0", "up"])
         self.ip(f"address add {ipv4}/24 dev eth0", "link set eth0 up")
         if ipv6:
             self.ip(f"address add {ipv6}/64 dev eth0 nodad")
-
-    def mac_of(self, address: str) -> str:
-        """The hardware address that its ARP or NDP cache has for *address*, empty for none."""
-        shown = json.loads(self.run("ip", "-json", "neighbor", "show", address) or "[]")
-        return str(shown[0].get("lladdr", "")) if shown else ""
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        run([*self._world, "ip", "link", "del", self._port], check=False)
         self.close()
 
 
@@ -98,8 +74,15 @@ class Asking:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.communicate(timeout=20)
-        self._reader.join()
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._reader.join(20)
+        assert self._process.wait(20) == 0
+
+    def is_answered_again(self, within: float = 15) -> None:
+        """Wait until a request that begins now or later is answered."""
+        moment = time.monotonic()
+        until(lambda: self.answered_since(moment), within=within, what="an answer", every=0.01)
 
     def answered_since(self, moment: float) -> bool:
         return any(each.answered and each.began >= moment for each in reversed(self.requests))

@@ -34,13 +34,13 @@ def neighbour(client: Namespace, address: str) -> str:
 
 
 class Capture:
-    """What tcpdump sees in a namespace, line by line."""
+    """What tcpdump sees in a namespace, line by line. Each begins with the time in seconds."""
 
     def __init__(self, namespace: Namespace, expression: str) -> None:
         self.lines: list[str] = []
         self._process: subprocess.Popen[str] = namespace.call(
             subprocess.Popen,
-            ["tcpdump", "-n", "-l", "-e", "-v", "--immediate-mode", "-i", "eth0", expression],
+            ["tcpdump", "-n", "-l", "-e", "-tt", "-v", "--immediate-mode", "-i", "eth0", expression],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
