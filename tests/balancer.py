@@ -1,4 +1,4 @@
-"""A cluster's load balancer as tests configure it, by MetalLB's custom resources; who announces an address."""
+"""A cluster's load balancer as tests configure it, by MetalLB's resources, and who announces an address."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def won_by(node: str, addresses: Iterable[str]) -> str:
 
 
 class Balancer:
-    """The load balancer of *cluster*, seen from *machine* on its LAN. What it applies goes with its context."""
+    """The load balancer of *cluster*, seen from *machine* on its LAN. What is applied ends with the context."""
 
     def __init__(self, cluster: LocalCluster, machine: LanMachine) -> None:
         self.cluster = cluster
