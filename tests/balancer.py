@@ -59,7 +59,7 @@ def won_by(node: str, addresses: Iterable[str]) -> str:
 
 
 class Balancer:
-    """The load balancer of *cluster*, seen from *machine* on its LAN. What is applied ends with the context."""
+    """The load balancer of *cluster*, seen from *machine* on its LAN. What is applied goes in the end."""
 
     def __init__(self, cluster: LocalCluster, machine: LanMachine) -> None:
         self.cluster = cluster
