@@ -286,6 +286,26 @@ async def test_both_nodes_and_both_families(world, folder):
 
 
 @pytest.mark.kernel
+async def test_routes_outlive_a_graceful_restart_under_another_as_number(world, folder):
+    node = world.nodes[0]
+    peer = dataclasses.replace(PEER, graceful_restart=True, local_asn=64999)
+    text = neighbor(node).replace("as 64512", "as 64999")
+    with Bird(world.outside, ROUTER, folder, {"n1": text}) as bird:
+        async with Speaking(node, folder) as speaking:
+            await speaking.announce([peer], {"router": (ONE,)})
+            await eventually(lambda: "203.0.113.1/32" in bird.routes())
+            assert "BGP.as_path: 64999\n" in bird.attributes("203.0.113.1/32")
+            since = bird.since("n1")
+            os.kill(pid(speaking), signal.SIGKILL)
+
+            def is_back():
+                assert "203.0.113.1/32" in bird.routes()
+                return bird.established("n1") and bird.since("n1") != since
+
+            await eventually(is_back)
+
+
+@pytest.mark.kernel
 async def test_what_a_killed_speaker_left_behind_is_ended_by_the_next(world, folder):
     async with Speaking(world.nodes[0], folder) as killed:
         await killed.announce([PEER], {})

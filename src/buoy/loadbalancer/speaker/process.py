@@ -64,7 +64,7 @@ class Speaker:
         self._slices.add_index("service", lambda obj: [obj["service"]])
         self._nodes = Informer(client, NODES, transform=self._small_node)
         self._config: Config | None = None
-        self._interfaces: tuple[Interface, ...] = ()
+        self._interfaces: tuple[Interface, ...] | None = None
         self._changed = asyncio.Event()
         self._plan = Plan()
         self._report = Report()
@@ -96,8 +96,8 @@ class Speaker:
                 await self._changed.wait()
                 await asyncio.sleep(0)  # whatever else came in this turn goes with it
                 self._changed.clear()
-                if self._config is not None and self._interfaces:
-                    self._decide(self._config)
+                if self._config is not None and self._interfaces is not None:
+                    self._decide(self._config, self._interfaces)
 
     # What is observed.
 
@@ -165,7 +165,7 @@ class Speaker:
 
     # What follows.
 
-    def _decide(self, config: Config) -> None:
+    def _decide(self, config: Config, interfaces: tuple[Interface, ...]) -> None:
         services = [facts for obj in self._services.items() if (facts := obj["facts"])]
         self._plan = announcements.plan(
             self._options.node_name,
@@ -174,7 +174,7 @@ class Speaker:
             services,
             {facts.key: self._serving(facts.key) for facts in services},
         )
-        self._child.order(self._orders())
+        self._child.order(self._orders(interfaces))
         self._daemons.want(configuration(self._plan.peers, self._plan.routes), config.listen_port)
         self._tell()
 
@@ -182,7 +182,7 @@ class Speaker:
         slices = self._slices.by_index("service", service)
         return announcements.serving_nodes(endpoint for piece in slices for endpoint in piece["endpoints"])
 
-    def _orders(self) -> Orders:
+    def _orders(self, interfaces: tuple[Interface, ...]) -> Orders:
         nodes = {obj["facts"].name: obj["facts"].addresses for obj in self._nodes.items()}
         candidates: dict[int, int] = {}
         scores: list[dict[str, int]] = []
@@ -191,12 +191,12 @@ class Speaker:
             index = candidates.setdefault(id(contest.scores), len(scores))
             if index == len(scores):
                 scores.append(dict(contest.scores))
-            interfaces = None if contest.interfaces is None else tuple(sorted(contest.interfaces))
-            contests[str(address)] = Contest(contest.key, index, interfaces)
+            chosen = None if contest.interfaces is None else tuple(sorted(contest.interfaces))
+            contests[str(address)] = Contest(contest.key, index, chosen)
         return Orders(
             addresses=nodes.pop(self._options.node_name, ()),
             peers=nodes,
-            interfaces=self._interfaces,
+            interfaces=interfaces,
             candidates=tuple(scores),
             contests=contests,
         )
