@@ -46,52 +46,28 @@ def shell(name: str, node: str) -> None:
     enter(name, node, ("--mount", "--uts", "--ipc", "--net", "--pid"), ("/bin/bash", "--norc"))
 
 
-@command.command("stop")
-@name_option
-@click.argument("node")
-def stop(name: str, node: str) -> None:
-    """End a node as a power cut would; it stays off until it is started."""
-    with reported():
-        from ..cluster import faults, lifecycle
+def _fault(verb: str, summary: str, report: str) -> click.Command:
+    """The subcommand that has `cluster.faults` do *verb* to a node."""
 
-        faults.stop(lifecycle.find(name), node)
-    click.echo(f"{node} is stopped.")
+    @click.argument("node")
+    @name_option
+    def fault(name: str, node: str) -> None:
+        with reported():
+            from ..cluster import faults, lifecycle
 
+            getattr(faults, verb)(lifecycle.find(name), node)
+        click.echo(report.format(node))
 
-@command.command("start")
-@name_option
-@click.argument("node")
-def start(name: str, node: str) -> None:
-    """Switch a stopped node on again."""
-    with reported():
-        from ..cluster import faults, lifecycle
-
-        faults.start(lifecycle.find(name), node)
-    click.echo(f"{node} starts.")
+    return click.command(verb, help=summary)(fault)
 
 
-@command.command("cut")
-@name_option
-@click.argument("node")
-def cut(name: str, node: str) -> None:
-    """Pull a node's cable: it runs on, cut off from the LAN."""
-    with reported():
-        from ..cluster import faults, lifecycle
-
-        faults.cut(lifecycle.find(name), node)
-    click.echo(f"{node} is cut off the LAN.")
-
-
-@command.command("heal")
-@name_option
-@click.argument("node")
-def heal(name: str, node: str) -> None:
-    """Plug a node's cable in again."""
-    with reported():
-        from ..cluster import faults, lifecycle
-
-        faults.heal(lifecycle.find(name), node)
-    click.echo(f"{node} is on the LAN.")
+for each in (
+    _fault("stop", "End a node as a power cut would; it stays off until it is started.", "{} is stopped."),
+    _fault("start", "Switch a stopped node on again.", "{} starts."),
+    _fault("cut", "Pull a node's cable: it runs on, cut off from the LAN.", "{} is cut off the LAN."),
+    _fault("heal", "Plug a node's cable in again.", "{} is on the LAN."),
+):
+    command.add_command(each)
 
 
 def enter(name: str, machine: str, namespaces: tuple[str, ...], arguments: tuple[str, ...]) -> NoReturn:
