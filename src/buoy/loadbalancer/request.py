@@ -129,6 +129,11 @@ def current(service: Object) -> tuple[Address, ...]:
     return tuple(parsed for each in ingress if (parsed := formats.ip_address(each.get("ip") or "")))
 
 
+def is_balanced(service: Object) -> bool:
+    """Whether somebody has given *service* an address, or a host name."""
+    return bool(((service.get("status") or {}).get("loadBalancer") or {}).get("ingress"))
+
+
 def versions(addresses: Iterable[Address]) -> tuple[int, ...]:
     """The IP versions of *addresses*, in order, each once."""
     return tuple(dict.fromkeys(address.version for address in addresses))

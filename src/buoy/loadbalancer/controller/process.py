@@ -200,7 +200,7 @@ class Controller:
             elif self._allocator.held(key) or request.ALLOCATED_FROM in meta.annotations(service):
                 self._allocator.release(key, shown)
                 await self._show(key, service, Outcome())
-        elif shown or self._allocator.pools() or not request.current(service):
+        elif shown or self._allocator.pools() or not request.is_balanced(service):
             outcome = self._allocator.settle(self._request(service), shown)
             self._enqueue_affected()
             if outcome:
