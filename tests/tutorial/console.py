@@ -30,7 +30,8 @@ ELIDED = "..."
 
 _LETTERS = "[bcdfghjklmnpqrstvwxz2456789]"  # those of generated names
 _NAMES = {
-    "name": rf"\b[a-z]+(?:-{_LETTERS}{{6,10}})?-{_LETTERS}{{5}}\b",
+    "name": rf"\b[a-z][a-z0-9]*(?:-{_LETTERS}{{6,10}})?-{_LETTERS}{{5}}\b",
+    "mac": r"\b[0-9a-f]{2}(?::[0-9a-f]{2}){5}\b",
     "chain": r"\bKUBE-SEP-[A-Z2-7]{16}\b",
 }
 _ADDRESSES = {
@@ -44,6 +45,7 @@ _ANYTHING = {
     "milliseconds": r"\b\d+ ms\b",
     "counters": r"(?m:^) *\d+[KM]? +\d+[KM]?(?= [A-Z])",
     "node": r"\bnode-\d\b",
+    "neighbour": r"\b(?:REACHABLE|STALE|DELAY|PROBE)\b",
     "refusal": r"\bCould(?:n't| not) connect to server",
 }
 MASK = re.compile(
