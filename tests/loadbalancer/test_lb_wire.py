@@ -221,3 +221,18 @@ def test_a_drained_node_loses_no_request(world, wires, nodes):
                 wires.running.pop(first).leave()
                 drained = True
         assert set(answers) == {first, second}
+
+
+def test_speakers_that_start_together_do_not_all_take_an_address(world, tmp_path, nodes):
+    """Nobody but the elected node ever announces it."""
+    with (
+        Capture(world.outside, f"arp and arp host {IPV4}") as capture,
+        Wires(world, [IPV4], tmp_path, told=False) as wires,
+    ):
+        for node in world.nodes:
+            wait_until(lambda node=node: node.run("cat", "/proc/net/packet").count("\n") > 1)
+        for node in world.nodes:
+            wires.running[node.name].tell(wires.orders(node))
+        wait_until(lambda: wires.agreed(*ALL))
+        wait_until(lambda: len(capture.lines) >= 2)
+    assert {line.split()[1] for line in capture.lines if "ARP" in line} == {on_lan(nodes, RANKING[IPV4][0])}

@@ -70,21 +70,22 @@ class WireProcess:
 
 
 class Wires:
-    """A wire process on each node of *world*, contesting *addresses*."""
+    """A wire process on each node of *world*, contesting *addresses* as soon as it is *told* to."""
 
-    def __init__(self, world: World, addresses: list[str], folder: Path) -> None:
+    def __init__(self, world: World, addresses: list[str], folder: Path, *, told: bool = True) -> None:
         self.world = world
         self.addresses = addresses
         self.key = folder / "key"
         self.key.write_bytes(os.urandom(32))
         self.running: dict[str, WireProcess] = {}
         for node in world.nodes:
-            self.start(node.name)
+            self.start(node.name, told=told)
 
-    def start(self, name: str) -> WireProcess:
+    def start(self, name: str, *, told: bool = True) -> WireProcess:
         node = next(node for node in self.world.nodes if node.name == name)
         process = self.running[name] = WireProcess(node, self.key)
-        process.tell(self.orders(node))
+        if told:
+            process.tell(self.orders(node))
         return process
 
     def orders(self, node: Node) -> Orders:

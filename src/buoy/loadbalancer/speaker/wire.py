@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 _SETTLING = (MISSES + 1) * INTERVAL
 """Seconds after which, at a start, whoever is there has been heard. No address is taken before."""
 
+_COURTESY = 0.05
+"""Seconds in which all that start together say that they are ready, before any of them takes an address."""
+
 _FAREWELLS = (0.02, 0.02, 0.02)
 """Seconds after each of so many goodbyes, in which addresses are still answered for."""
 
@@ -55,6 +58,7 @@ class Wire:
         self._orders: Orders | None = None
         self._rankings: dict[Address, tuple[str, ...]] = {}
         self._settled_at: float | None = None
+        self._claims_at = now
         self._heard = frozenset[str]()
         self._view = frozenset[str]()
         self._owned: dict[Address, frozenset[str] | None] = {}
@@ -88,9 +92,12 @@ class Wire:
             self._detector.tick(now)
         if self._settled_at is not None and (now >= self._settled_at or self._hears_all(now)):
             self._settled_at = None
+            if self._detector.heard(now) - self._detector.view(now):  # they are about to be ready, too
+                self._claims_at = now + _COURTESY
             self._detector.ready = True
+            self._heard = frozenset()
         heard = self._detector.heard(now)
-        view = self._detector.view(now)
+        view = self._detector.view(now) if now >= self._claims_at else self._view
         changed = heard != self._heard or view != self._view
         if view != self._view:
             come = view - self._view
@@ -108,6 +115,8 @@ class Wire:
         times = [self.transport.due(), self._detector.next_look(now), self._schedule.next()]
         if self._settled_at is not None:
             times.append(self._settled_at)
+        if self._claims_at > now:
+            times.append(self._claims_at)
         return min(times)
 
     def report(self, now: float) -> Report | None:
