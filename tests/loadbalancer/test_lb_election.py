@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from buoy.loadbalancer.election import rank, winner
@@ -31,6 +31,7 @@ def test_order(scores, key, expected):
     assert rank(scores, key) == expected
 
 
+@settings(deadline=None)
 @given(NODES, NODES, st.ip_addresses())
 def test_only_the_loss_of_the_winner_moves_an_address(candidates, alive, address):
     ranking = rank(dict.fromkeys(candidates, 0), str(address))

@@ -6,7 +6,7 @@ import struct
 from ipaddress import IPv4Address, IPv6Address
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from buoy.loadbalancer.layer2 import arp, bpf, ndp
@@ -124,6 +124,7 @@ def test_other_ipv6_is_not_a_solicitation(offset, value):
     assert ndp.parse_solicitation(frame) is None
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=120))
 def test_no_frame_upsets_the_readers(tail):
     for frame in (tail, ARP_REQUEST[:20] + tail, SOLICITATION[:54] + tail):

@@ -322,11 +322,13 @@ MESSAGES = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(MESSAGES)
 def test_messages_survive_the_wire(message):
     assert decode(encode(message, KEY), KEY) == message
 
 
+@settings(deadline=None)
 @given(MESSAGES, st.data())
 def test_messages_of_others_are_none(message, data):
     told = encode(message, KEY)
@@ -336,6 +338,7 @@ def test_messages_of_others_are_none(message, data):
     assert decode(told[:at], KEY) is None
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_no_datagram_upsets_the_reader(data):
     assert decode(data, KEY) is None

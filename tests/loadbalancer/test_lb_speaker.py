@@ -249,7 +249,7 @@ async def test_layer2(cluster):
     await eventually(lambda: answers(cluster) == [second])
     await cluster.world.outside.do(cluster.server.stop())
     await cluster.stop_speaker(nodes[second])
-    await eventually(lambda: answers(cluster) == [third], within=5)
+    await eventually(lambda: answers(cluster) == [third])
 
 
 async def test_interfaces_and_classes(cluster):

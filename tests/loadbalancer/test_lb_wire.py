@@ -136,7 +136,7 @@ def test_partition_and_healing(world, wires, nodes, cable):
         world.join(nodes[first], near)
     else:
         world.heal(nodes[first])
-    wait_until(lambda: wires.agreed(*ALL), within=3)
+    wait_until(lambda: wires.agreed(*ALL))
     assert arping(world.outside, IPV4, count=2, wait=3) == [on_lan(nodes, first)] * 2
     wait_until(lambda: neighbour(world.outside, IPV4) == on_lan(nodes, first))
 

@@ -120,7 +120,7 @@ def interfaces(namespace: Namespace) -> Any:
     return usable(json.loads(namespace.run("ip", "-json", "link")))
 
 
-def wait_until(condition: Callable[[], Any], within: float = 10.0) -> Any:
+def wait_until(condition: Callable[[], Any], within: float = 30.0) -> Any:
     """`eventually` for tests without an event loop."""
     deadline = time.monotonic() + within
     while not (value := condition()):
