@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from eventual import eventually
+
 from .api_server import Running, running
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -174,6 +176,39 @@ async def test_the_kubernetes_service(server: Running) -> None:
     found = (await server.get(path)).json
     assert found["endpoints"] == [{"addresses": ["192.168.1.10"], "conditions": {"ready": True}}]
     assert found["metadata"]["labels"] == {"kubernetes.io/service-name": "kubernetes"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/v1/namespaces/default/services/kubernetes",
+        "/api/v1/namespaces/default/endpoints/kubernetes",
+        "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes",
+    ],
+)
+async def test_the_way_to_the_api_server_comes_back(server: Running, path: str) -> None:
+    before = (await server.get(path)).json
+    assert (await server.delete(path)).status == 200
+
+    async def another() -> Any:
+        reply = await server.get(path)
+        return reply.status == 200 and reply.json["metadata"]["uid"] != before["metadata"]["uid"] and reply
+
+    found = (await eventually(another)).json
+    assert {**found, "metadata": None} == {**before, "metadata": None}
+
+
+async def test_the_api_servers_endpoints_are_put_right(server: Running) -> None:
+    path = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes"
+    wrong = (await server.get(path)).json
+    right = list(wrong["endpoints"])
+    wrong["endpoints"] = [{"addresses": ["192.0.2.1"]}]
+    assert (await server.put(path, wrong)).status == 200
+
+    async def repaired() -> bool:
+        return bool((await server.get(path)).json["endpoints"] == right)
+
+    await eventually(repaired)
 
 
 async def test_warnings(server: Running, namespace: str) -> None:

@@ -25,7 +25,7 @@ from .admission import StandardAdmission
 from .answers import error_answer
 from .authentication import Authenticator, ServiceAccountTokens, read_token_file
 from .authorization import Attributes, Authorizer
-from .bootstrapping import bootstrap
+from .bootstrapping import Keeper, bootstrap
 from .definitions import Definitions
 from .encoding import Decoded
 from .expiry import expire_forever
@@ -71,6 +71,7 @@ class ApiServer:
         self.reviews = Reviews(self.authenticator, self.authorizer)
         self.non_resource = NonResource(options, self.registry, self.hub, tokens, self.metrics)
         self.definitions = Definitions(self.registry, self.hub, self.non_resource.publish)
+        self.keeper = Keeper(self.registry, self.hub, options)
         self.streaming = Streaming(self)
 
     async def prepare(self) -> None:
@@ -208,6 +209,7 @@ async def serve(options: Options) -> None:
             tasks.create_task(server.hub.run(ready), name="watch hub")
             await ready.wait()
             tasks.create_task(server.definitions.run(), name="custom resource definitions")
+            tasks.create_task(server.keeper.run(), name="essential objects")
             tasks.create_task(expire_forever(server.registry), name="event expiry")
             listeners = [
                 await loop.create_server(
