@@ -112,6 +112,7 @@ def test_endpoints_kept_by_hand_are_mirrored():
     assert len(found["IPv6"].endpoints) == 1
     assert found["IPv4"].ports == [{"name": "http", "protocol": "TCP", "port": 80}]
     assert sum(len(each.endpoints) for each in mirroring.groups(by_hand(), 2)) == 2
+    assert [mirroring.skipped(by_hand(), limit) for limit in (1000, 2)] == [0, 1]
 
 
 def test_the_mirror_carries_labels_and_owner():

@@ -368,6 +368,36 @@ async def test_endpoints_kept_by_hand_are_mirrored(cluster: Cluster) -> None:
     await eventually(gone)
 
 
+async def test_more_endpoints_by_hand_than_are_mirrored(cluster: Cluster) -> None:
+    await cluster.client.create(
+        SERVICES, {"metadata": {"name": "many", "namespace": "default"}, "spec": {"ports": [{"port": 80}]}}
+    )
+    addresses = [{"ip": f"198.18.{number // 250}.{number % 250}"} for number in range(1, 1002)]
+    await cluster.client.create(
+        ENDPOINTS,
+        {
+            "metadata": {"name": "many", "namespace": "default"},
+            "subsets": [{"addresses": addresses, "ports": [{"port": 80}]}],
+        },
+    )
+
+    async def told() -> list[Object]:
+        found = await cluster.client.list(EVENTS, "default")
+        return [event for event in found.items if event["reason"] == "TooManyAddressesToMirror"]
+
+    (event,) = await eventually(told)
+    assert event["regarding"]["name"] == "many"
+    assert event["note"].endswith("per Endpoints subset. 1 addresses were skipped")
+
+    async def sizes() -> list[int]:
+        selector = "kubernetes.io/service-name=many"
+        found = await cluster.client.list(ENDPOINT_SLICES, "default", label_selector=selector)
+        return [len(item.get("endpoints") or ()) for item in found.items]
+
+    await eventually(sizes)
+    assert await sizes() == [1000]
+
+
 async def test_the_api_servers_own_service_is_left_alone(cluster: Cluster) -> None:
     async def slices() -> list[Object]:
         return (

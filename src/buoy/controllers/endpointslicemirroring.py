@@ -40,6 +40,14 @@ def is_mirrored(endpoints: Object, service: Object) -> bool:
     )
 
 
+def skipped(endpoints: Object, limit: int) -> int:
+    """How many addresses are too many, with at most *limit* of each subset."""
+    return sum(
+        max(0, len(subset.get("addresses") or ()) + len(subset.get("notReadyAddresses") or ()) - limit)
+        for subset in endpoints.get("subsets") or ()
+    )
+
+
 def groups(endpoints: Object, limit: int) -> list[Group]:
     """What the slices have to hold; of each subset's addresses at most *limit*, ready ones first."""
     found: dict[tuple[str, object], Group] = {}
@@ -85,18 +93,13 @@ class EndpointSliceMirroringController:
 
     def __init__(self, context: Context) -> None:
         self._workers = context.options.concurrent_syncs
-        self._slice_limit = context.options.max_endpoints_per_slice
-        self._subset_limit = context.options.mirroring_max_endpoints_per_subset
+        self._limit = context.options.mirroring_max_endpoints_per_subset
         self._queue = WorkQueue()
         self._services = context.informers.of(SERVICES)
         self._endpoints = context.informers.of(ENDPOINTS)
         self._index = SliceIndex(context.informers)
-        self._writer = SliceWriter(
-            context.client,
-            context.recorder("endpoint-slice-mirroring-controller"),
-            self._index,
-            _MANAGER,
-        )
+        self._events = context.recorder("endpoint-slice-mirroring-controller")
+        self._writer = SliceWriter(context.client, self._events, self._index, _MANAGER)
         self._services.subscribe(self._on_change)
         self._endpoints.subscribe(self._on_change)
         self._index.informer.subscribe(self._on_slice)
@@ -122,5 +125,14 @@ class EndpointSliceMirroringController:
         if wait := await self._writer.settled(key):
             self._queue.add_after(key, wait)
             return
-        wanted = groups(endpoints, self._subset_limit) if mirrored else []
-        await self._writer.write(key, endpoints, plan(template(endpoints), wanted, slices, self._slice_limit))
+        if mirrored and (left_out := skipped(endpoints, self._limit)):
+            self._events.event(
+                endpoints,
+                "Warning",
+                "TooManyAddressesToMirror",
+                f"A max of {self._limit} addresses can be mirrored to EndpointSlices per Endpoints subset."
+                f" {left_out} addresses were skipped",
+            )
+        wanted = groups(endpoints, self._limit) if mirrored else []
+        # A slice has room for a whole subset, so that a small change makes no slice come or go.
+        await self._writer.write(key, endpoints, plan(template(endpoints), wanted, slices, self._limit))
