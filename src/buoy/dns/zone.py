@@ -177,7 +177,8 @@ class Zone:
             if records is None and not self.covers(name):
                 return Chase(tuple(links), name) if links else None
             alias = records and records.get(CNAME)
-            if not alias or kind in (CNAME, ANY) or len(links) == _LONGEST_CHAIN:
+            circular = any(link.name == name for link in links)
+            if not alias or circular or kind in (CNAME, ANY) or len(links) == _LONGEST_CHAIN:
                 return self._answer(tuple(links), name, kind, records)
             links.append(RRset(name, CNAME, self.ttl, alias))
             name = alias[0]
