@@ -189,6 +189,16 @@ def test_ports_that_are_taken(pods: Namespace) -> None:
         (event, *_) = until(lambda name=name: pods.events("FailedScheduling", name))
         assert event["message"].startswith(f"0/3 nodes are available: 1 node(s) {NO_PORT}, 2 node(s) didn't")
         assert pods.get("pod", name)["status"]["phase"] == "Pending"
+    # Nor does a node take what somebody has put on it past the scheduler.
+    late = with_port("late", hostPort=8081)
+    late["spec"]["nodeName"] = NODE
+    pods.apply(late)
+    (event, *_) = until(lambda: pods.events("NodePorts", "late"))
+    assert event["message"] == f"Predicate NodePorts failed: node(s) {NO_PORT}"
+    pods.wait("jsonpath={.status.phase}=Failed", "pod/late")
+    status = pods.get("pod", "late")["status"]
+    assert status["message"] == f"Pod was rejected: {event['message']}"
+    assert pods.kubectl("get", "pod", "late", "--no-headers").stdout.split()[1:3] == ["0/1", "NodePorts"]
     # The port is free again as soon as its owner is gone.
     pods.kubectl("delete", "pod", "taken-at-one", "taken-at-all", "by-host-network", "host-port")
     pods.wait("condition=Ready", "pod/taken")

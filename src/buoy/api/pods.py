@@ -98,18 +98,33 @@ def named_port(pod: Object, port: int | str, protocol: str = "TCP") -> int | Non
     return None
 
 
-def host_ports(pod: Object) -> set[tuple[str, str, int]]:
-    """``(address, protocol, port)`` of every host port; address ``0.0.0.0`` stands for all."""
+HostPort = tuple[str, str, int]
+"""``(address, protocol, port)``; address ``0.0.0.0`` stands for all."""
+
+_EVERY_ADDRESS = "0.0.0.0"  # noqa: S104 - how a host port says that it is on every address
+
+
+def host_ports(pod: Object) -> set[HostPort]:
     found = set()
     spec = pod.get("spec") or {}
     sidecars = [each for each in spec.get("initContainers") or () if is_sidecar(each)]
     for container in (*(spec.get("containers") or ()), *sidecars):
         for port in container.get("ports") or ():
             if port.get("hostPort"):
-                found.add(
-                    (port.get("hostIP") or "0.0.0.0", port.get("protocol") or "TCP", int(port["hostPort"]))  # noqa: S104
-                )
+                address = port.get("hostIP") or _EVERY_ADDRESS
+                found.add((address, port.get("protocol") or "TCP", int(port["hostPort"])))
     return found
+
+
+def host_ports_clash(wanted: Iterable[HostPort], taken: Iterable[HostPort]) -> bool:
+    """Whether one of *wanted* cannot be had where *taken* are in use."""
+    taken = list(taken)
+    return any(
+        (protocol, port) == (other_protocol, other_port)
+        and (address == other_address or _EVERY_ADDRESS in (address, other_address))
+        for address, protocol, port in wanted
+        for other_address, other_protocol, other_port in taken
+    )
 
 
 def _amounts(container: Object, field: str) -> Resources:

@@ -14,6 +14,7 @@ from ..api.meta import Object
 from ..api.resource import PODS
 from ..client import Client, EventRecorder, Informer
 from . import Options, cgroups, logs
+from .admission import refusal
 from .cri import Runtime, RuntimeFailure
 from .handlers import Handlers
 from .images import Images
@@ -138,7 +139,19 @@ class Kubelet:
         if uid in self._workers:
             self._workers[uid].update(_typed(new))
         elif uid not in self._finished:
-            self._start(PodWorker(self._node, _typed(new), self._known.get(uid)))
+            self._take(_typed(new))
+
+    def _take(self, pod: Object) -> None:
+        """Begin with a Pod, or refuse it; one that was taken before stays."""
+        runtime = self._known.get(meta.uid(pod))
+        worker = PodWorker(self._node, pod, runtime)
+        begun = runtime is not None or (pod.get("status") or {}).get("startTime")
+        if not begun and not worker.ending:
+            others = (each.pod for each in self._workers.values() if each.occupies)
+            verdict = refusal(pod, others, self._node.allocatable)
+            if verdict is not None:
+                worker.reject(verdict)
+        self._start(worker)
 
     def _adopt_orphan(self, uid: str, runtime: PodRuntime) -> None:
         """A Pod that the runtime has and the API does not: it goes, with what grace is left to it."""

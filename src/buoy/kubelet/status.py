@@ -25,10 +25,14 @@ class Waiting(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """How a Pod ended by the kubelet's own decision, such as DeadlineExceeded."""
+    """How a Pod ended by the kubelet's own decision, such as DeadlineExceeded.
+
+    *rejected*: the node never took it.
+    """
 
     reason: str
     message: str
+    rejected: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,9 @@ def pod_status(pod: Object, facts: Facts) -> Object:
         **_addresses(pod, facts, old),
     }
     status["conditions"] = _conditions(pod, status, facts)
+    if facts.verdict and facts.verdict.rejected:
+        del status["containerStatuses"], status["initContainerStatuses"]  # there never was a container
+        status["message"] = f"Pod was rejected: {facts.verdict.message}"
     return {name: value for name, value in status.items() if value is not None}
 
 

@@ -150,6 +150,11 @@ class PodWorker:
         self._interrupt()
         self.wake()
 
+    def reject(self, verdict: Verdict) -> None:
+        """The node does not take the Pod. To be called before `run`."""
+        self._verdict = verdict
+        self._node.events.event(self.pod, "Warning", verdict.reason, verdict.message)
+
     def removed(self) -> None:
         """The Pod is gone from the API."""
         self._gone = True
@@ -177,6 +182,12 @@ class PodWorker:
     @property
     def ending(self) -> bool:
         return self._gone or meta.is_terminating(self.pod) or self._verdict is not None
+
+    @property
+    def occupies(self) -> bool:
+        """It has its share of what the node has to give."""
+        over = self._verdict is not None and self.runtime.ended
+        return not (self._gone or over or api_pods.is_terminal(self.pod))
 
     @property
     def stopping(self) -> bool:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from buoy.api import placement, taints
+from buoy.api import placement, pods, taints
 
 from .state import NodeState, PodInfo, Spread
 
@@ -56,16 +56,9 @@ def node_affinity(pod: PodInfo, state: NodeState) -> Refusal | None:
 
 
 def node_ports(pod: PodInfo, state: NodeState) -> Refusal | None:
-    for address, protocol, port in pod.ports:
-        for other_address, other_protocol, other_port in state.ports:
-            if (protocol, port) == (other_protocol, other_port) and (
-                address == other_address or _ANY in (address, other_address)
-            ):
-                return Refusal((PORTS,), resolvable=True)
+    if pods.host_ports_clash(pod.ports, state.ports):
+        return Refusal((PORTS,), resolvable=True)
     return None
-
-
-_ANY = "0.0.0.0"  # noqa: S104 - how a host port says that it is on every address
 
 
 def node_resources_fit(pod: PodInfo, state: NodeState) -> Refusal | None:
