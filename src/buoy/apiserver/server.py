@@ -185,6 +185,7 @@ def tls_context(options: Options) -> ssl.SSLContext:
     context.load_verify_locations(options.client_ca)
     context.verify_mode = ssl.CERT_OPTIONAL
     context.set_alpn_protocols(["http/1.1"])
+    context.num_tickets = 0  # no client of Kubernetes resumes a session; each ticket costs both sides
     return context
 
 
