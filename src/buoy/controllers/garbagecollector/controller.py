@@ -140,6 +140,8 @@ class GarbageCollector:
     # Dependents
 
     async def _judge(self, item: Item) -> None:
+        if judge(self._graph, item, item.owners, self._knows).verdict is Verdict.KEEP:
+            return  # its owners are all there; when one goes, or its references change, it is judged again
         live = await self._live(item)
         finalizers = (live["metadata"].get("finalizers") or ()) if live is not None else ()
         if live is None or (meta.is_terminating(live) and FOREGROUND not in finalizers):
@@ -158,9 +160,12 @@ class GarbageCollector:
                 policy = "Orphan" if ORPHAN in finalizers else "Background"
                 await self._delete(item, live, "Foreground" if FOREGROUND in finalizers else policy)
 
+    def _knows(self, owner: Owner) -> bool:
+        return owner.uid in self._graph
+
     async def _exists(self, item: Item, owner: Owner) -> bool:
         """Asked of the server where the graph does not know: caches of two kinds may be of different age."""
-        if owner.uid in self._graph:
+        if self._knows(owner):
             return True
         namespace = item.namespace
         if (namespace, owner.uid) in self._absent:

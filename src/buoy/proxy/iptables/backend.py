@@ -11,6 +11,7 @@ from ..backend import BackendError
 from ..model import Changes, Family, Ruleset, Settings
 from . import batch
 from .monitor import Monitor
+from .program import run
 
 _OWN_PROCESSES = 64
 _FEW_CHANGES = 20
@@ -95,30 +96,17 @@ class IptablesBackend:
         if script:
             await self._run("-restore", "--noflush", "--wait", input=script)
 
-    async def _run(self, suffix: str, *arguments: str, input: bytes | None = None) -> bytes:
+    async def _run(self, suffix: str, *arguments: str, input: bytes = b"") -> bytes:
         program = self._prefix + suffix
         try:
-            process = await asyncio.create_subprocess_exec(
-                program,
-                *arguments,
-                stdin=asyncio.subprocess.PIPE if input is not None else asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-            )
+            ended = await run((program, *arguments), input, self._own.append)
         except FileNotFoundError:
             raise BackendError(f"{program} is not installed: apt-get install iptables") from None
         except OSError as error:
             raise BackendError(f"cannot run {program}: {error}") from error
-        self._own.append(process.pid)
-        try:
-            out, err = await process.communicate(input)
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-        if process.returncode:
-            raise BackendError(_explain(program, process.returncode, err.decode(errors="replace"), input))
-        return out
+        if ended.code:
+            raise BackendError(_explain(program, ended.code, ended.errors.decode(errors="replace"), input))
+        return ended.output
 
 
 def _for_saved(saved: bytes, ruleset: Ruleset) -> tuple[bytes, Counter[str]]:
@@ -131,12 +119,12 @@ def _for_changes(changes: Changes, settings: Settings) -> tuple[bytes, Counter[s
     return script.encode(), script.rules
 
 
-def _explain(program: str, code: int, errors: str, input: bytes | None) -> str:
+def _explain(program: str, code: int, errors: str, input: bytes) -> str:
     text = " ".join(errors.split()) or f"ended with status {code}"
     if "Permission denied" in text or "you must be root" in text:
         return f"{program}: {text} (the proxy needs the capability NET_ADMIN in its network namespace)"
     found = re.search(r"line:? (\d+)", text)
-    lines = input.split(b"\n") if input else []
+    lines = input.split(b"\n")
     if found and int(found[1]) <= len(lines):
         return f"{program}: {text} [{lines[int(found[1]) - 1].decode(errors='replace')}]"
     return f"{program}: {text}"
