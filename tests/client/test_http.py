@@ -58,6 +58,12 @@ async def test_cluster_scoped_and_grouped_paths(client: Client, server: SmallApi
     assert server.requests[0].headers["User-Agent"] == "buoy"
 
 
+async def test_many_requests_at_once_share_a_few_connections(client: Client, server: SmallApiServer) -> None:
+    await asyncio.gather(*(client.create(NODES, {"metadata": {"name": f"n-{i}"}}) for i in range(100)))
+    assert len(server.requests) == 100
+    assert len({request.protocol for request in server.requests}) <= 16
+
+
 @pytest.mark.parametrize("name", ["", ".", "..", "../../secrets/x", "a/b", "a%2fb"])
 async def test_names_that_lead_elsewhere_are_not_asked_for(
     client: Client, server: SmallApiServer, name: str

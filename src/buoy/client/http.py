@@ -27,6 +27,9 @@ _REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=60, sock_connect=5, sock_read=40)
 _WATCH_SECONDS = (300, 600)
 _WATCH_SLACK = 30
 _RETRIES = 5
+_REQUESTS_AT_ONCE = 16
+"""Any more wait: each has a connection of its own, and that costs as much as several requests."""
+
 _LONGEST_RETRY_AFTER = 30
 
 _PATCH_TYPES = {
@@ -91,6 +94,7 @@ class Client:
         }
         self._session: aiohttp.ClientSession | None = None
         self._session_certificate = ""
+        self._places = asyncio.Semaphore(_REQUESTS_AT_ONCE)
 
     @classmethod
     def from_kubeconfig(
@@ -262,16 +266,19 @@ class Client:
         if data is not None:
             headers["Content-Type"] = content_type
         try:
-            async with session.request(
-                method,
-                self._url(path, params),
-                data=data,
-                headers=headers,
-                timeout=_REQUEST_TIMEOUT,
-                allow_redirects=False,
-                server_hostname=self._access.server_name or None,
-                proxy=self._access.proxy or None,
-            ) as response:
+            async with (
+                self._places,
+                session.request(
+                    method,
+                    self._url(path, params),
+                    data=data,
+                    headers=headers,
+                    timeout=_REQUEST_TIMEOUT,
+                    allow_redirects=False,
+                    server_hostname=self._access.server_name or None,
+                    proxy=self._access.proxy or None,
+                ) as response,
+            ):
                 return response.status, response.headers, await response.read()
         except (aiohttp.ClientError, OSError) as error:
             raise self._connection_failed(method, path, error) from error
