@@ -58,6 +58,9 @@ def test_over_capacity_keeps_the_ready():
     found, truncated = subject.subsets(service(), [at(number) for number in range(1001)])
     assert truncated
     assert len(found[0]["addresses"]) == 1000
+    found, truncated = subject.subsets(service(), [*map(at, range(1001)), unready(1001)])
+    assert truncated
+    assert "notReadyAddresses" not in found[0]
 
 
 def test_plan_writes_only_what_differs():
@@ -71,6 +74,9 @@ def test_plan_writes_only_what_differs():
     many = subject.plan(service(), [at(number) for number in range(1001)], first, "")
     assert many["metadata"]["annotations"] == {"endpoints.kubernetes.io/over-capacity": "truncated"}
     assert subject.plan(service(), [at(number) for number in range(1001)], many, "") is None
+    alike = service()
+    alike["metadata"]["labels"]["service.kubernetes.io/headless"] = ""
+    assert subject.plan(alike, [at(1)], first, "") is None  # a user's word does not make it headless
     headless = subject.plan(service(clusterIP="None"), [at(1)], first, "")
     assert headless["metadata"]["labels"]["service.kubernetes.io/headless"] == ""
 

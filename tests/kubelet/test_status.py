@@ -186,6 +186,14 @@ def test_a_verdict_waits_for_the_containers_to_end() -> None:
     assert (status["phase"], status["reason"]) == ("Failed", "DeadlineExceeded")
 
 
+def test_a_pod_that_was_rejected_has_no_containers() -> None:
+    verdict = Verdict("NodePorts", "no room", rejected=True)
+    status = pod_status(pod("a", init=({"name": "i", "image": "i"},)), facts(ready=False, verdict=verdict))
+    assert (status["phase"], status["reason"]) == ("Failed", "NodePorts")
+    assert status["message"] == "Pod was rejected: no room"
+    assert not {"containerStatuses", "initContainerStatuses"} & status.keys()
+
+
 def test_an_address_outlives_its_sandbox() -> None:
     old = {"podIP": "10.244.0.9", "podIPs": [{"ip": "10.244.0.9"}]}
     status = pod_status(pod("a", status=old), facts(ran("a", "exited"), ready=False))

@@ -91,6 +91,23 @@ async def test_node_ports_on_loopback(world, servers, program):
     assert (await node.acall(ask, "127.0.0.1", 30080)).name == pod.name
 
 
+async def test_nobody_else_reaches_what_listens_on_loopback(world, servers, program):
+    """CVE-2020-8558: node ports on loopback take a kernel setting that lets such packets in."""
+    (node,) = world.nodes
+    servers.listen(node, "private", 8081)
+    intruder = world.add_host("intruder", "192.168.1.201", "fd00:192:168:1::c9")
+    intruder.sysctl(ipv4__conf__all__route_localnet=1)
+    intruder.ip(
+        "route del table local local 127.0.0.0/8 dev lo",
+        f"route add 127.8.8.8 via {node.address}",
+    )
+    assert (await intruder.acall(ask, "127.8.8.8", 8081)).name == "private"
+    await program(node).rebuild([])
+    with pytest.raises(TimeoutError):
+        await intruder.acall(ask, "127.8.8.8", 8081, timeout=0.5)
+    assert (await node.acall(ask, "127.8.8.8", 8081)).name == "private"
+
+
 class Load:
     """Connections without end from a thread in a namespace; what failed."""
 

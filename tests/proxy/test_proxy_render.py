@@ -161,6 +161,13 @@ def test_source_ranges():
     assert len(render.render(no_node, elsewhere).chains[firewall]) == 2
 
 
+def test_the_health_checks_port_is_open_whatever_else_is_filtered():
+    assert shared(rules(node_port=30080, health_check_node_port=31000))[-1] == (
+        'filter KUBE-NODEPORTS -p tcp -m comment --comment "default/web:http health check node port"'
+        " -m tcp --dport 31000 -j ACCEPT"
+    )
+
+
 def test_affinity():
     sticky = rules(affinity_seconds=60)
     chains = render.render(sticky, SETTINGS).chains

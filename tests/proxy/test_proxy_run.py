@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import socket
 import threading
 import time
 import urllib.error
@@ -17,6 +18,8 @@ import yaml
 from apiserver.api_server import running, write_kubeconfig
 from buoy.api import meta
 from buoy.proxy import Options, run
+from buoy.proxy.health import Health, ServiceHealth
+from buoy.proxy.plan import HealthCheck
 from client.small_api_server import SmallApiServer
 from topology import Answering, World, ask
 
@@ -331,6 +334,26 @@ async def test_health(cluster, servers):
 
     await eventually(ineligible)
     assert (await cluster.get("http://127.0.0.1:10256/livez"))[0] == 200
+
+
+async def test_a_proxy_that_lags_behind_sends_load_balancers_elsewhere():
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    health = Health(["IPv4"], timeout=0.0)  # its first rules are overdue
+    checks = ServiceHealth(health, lambda check, reason: pytest.fail(reason))
+    await checks.update([HealthCheck("default/web", port, 1)], ["127.0.0.1"])
+
+    def check():
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as answer:
+                return answer.status, json.load(answer)["serviceProxyHealthy"]
+        except urllib.error.HTTPError as error:
+            return error.code, json.load(error)["serviceProxyHealthy"]
+
+    assert await asyncio.to_thread(check) == (503, False)
+    health.updated("IPv4")
+    assert await asyncio.to_thread(check) == (200, True)
+    await checks.close()
 
 
 @pytest.mark.parametrize("chosen", ["192.168.1.0/24", "primary"])
