@@ -31,16 +31,17 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 demo: setup
 	@./examples/demo.sh
 
-# Every command of docs/tutorial.md, in a cluster of its own; the second puts what was written into the page.
+# Every command of docs/tutorial.md, in a cluster of its own; the second puts what was written into the page, and
+# into the other pages that are run.
 tutorial: setup
 	@$(BIN)/python tests/tutorial/walk.py
 
 tutorial-update: setup
-	@$(BIN)/python tests/tutorial/walk.py --update
+	@for page in docs/tutorial.md docs/load-balancer.md; do $(BIN)/python tests/tutorial/walk.py --update $$page || exit 1; done
 
-# dig, and programs linked with glibc and with musl, are clients of the cluster's DNS; arping, ndisc6, tcpdump
-# and BIRD see what is announced.
-test: PACKAGES += bind9-dnsutils gcc libc6-dev musl-tools iputils-arping ndisc6 tcpdump bird2
+# dig, and programs linked with glibc and with musl, are clients of the cluster's DNS; FRR announces by BGP; arping,
+# ndisc6, tcpdump and BIRD see what is announced.
+test: PACKAGES += bind9-dnsutils gcc libc6-dev musl-tools frr iputils-arping ndisc6 tcpdump bird2
 test: setup $(OLD_KUBECTL)
 	@$(BIN)/python -m pytest
 

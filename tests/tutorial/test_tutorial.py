@@ -1,4 +1,4 @@
-"""docs/tutorial.md, from its first command to its last, in a fresh cluster."""
+"""Pages of docs/, from their first command to their last, each in a fresh cluster."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from local_cluster import LocalCluster
 pytestmark = pytest.mark.e2e
 
 
-def test_each_command_writes_what_the_page_shows(buoy_home: Path) -> None:
-    cluster = LocalCluster("buoy", buoy_home)  # the page takes the default name
+@pytest.mark.parametrize("page", [PAGE, ROOT / "docs" / "load-balancer.md"], ids=lambda page: page.stem)
+def test_each_command_writes_what_the_page_shows(page: Path, buoy_home: Path) -> None:
+    cluster = LocalCluster("buoy", buoy_home)  # the pages take the default name
     try:
-        walk(PAGE.read_text(), environment(buoy_home, cluster.kubeconfig))
+        walk(page.read_text(), environment(buoy_home, cluster.kubeconfig))
     finally:
         cluster.buoy("down", check=False)
 

@@ -1,7 +1,7 @@
-"""Walks through docs/tutorial.md: types each command where the page says, and compares what is written.
+"""Walks through a page: types each command where the page says, and compares what is written.
 
-python tests/tutorial/walk.py              show it, in a cluster of its own that is ended afterwards
-python tests/tutorial/walk.py --update     and put what was written into the page
+python tests/tutorial/walk.py [PAGE]              show it, in a cluster of its own that is ended afterwards
+python tests/tutorial/walk.py --update [PAGE]     and put what was written into the page
 """
 
 from __future__ import annotations
@@ -128,12 +128,14 @@ def difference(step: Step, output: list[str], values: Values) -> str:
     """What the page shows (-) and what was written (+)."""
     wanted = [values.put_into(line) for line in step.output]
     lines = difflib.ndiff(wanted, output)
-    return "\n".join([f"docs/tutorial.md, line {step.line + 1}: {step.prompt} {step.command}", *lines])
+    return "\n".join([f"line {step.line + 1}: {step.prompt} {step.command}", *lines])
 
 
 def main() -> int:
-    page = PAGE.read_text()
-    update = "--update" in sys.argv[1:]
+    arguments = sys.argv[1:]
+    update = "--update" in arguments
+    path = next((Path(each) for each in arguments if each != "--update"), PAGE)
+    page = path.read_text()
     with tempfile.TemporaryDirectory(prefix="buoy-tutorial-") as folder:
         home = Path(folder)
         shell = environment(home, home / "kubeconfig")
@@ -145,7 +147,7 @@ def main() -> int:
         finally:
             subprocess.run(["buoy", "down"], env=shell, capture_output=True, check=False)
     if update:
-        PAGE.write_text(renewed(page, ran, values))
+        path.write_text(renewed(page, ran, values))
     return 0
 
 

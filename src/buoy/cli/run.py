@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import inspect
+import re
 from typing import Any, get_args, get_type_hints
 
 import click
@@ -47,7 +49,18 @@ def _command(name: str) -> click.Command:
             raise click.UsageError(str(error)) from error
         run_component(lambda: getattr(module, main_name)(options))
 
-    return click.Command(name, params=_parameters(options_class), callback=run, help=options_class.__doc__)
+    return click.Command(name, params=_parameters(options_class), callback=run, help=_help(options_class))
+
+
+def _help(options_class: Any) -> str:
+    """The docstring, with fields as the options that they are here."""
+    text = inspect.getdoc(options_class) or ""
+    text = re.sub(r"\*(\w+)\*", lambda match: _flag(match[1]), text.partition("\n\nRaises")[0])
+    return text.replace("``", "")
+
+
+def _flag(field: str) -> str:
+    return f"--{field.replace('_', '-')}"
 
 
 def _parameters(options_class: Any) -> list[click.Parameter]:
@@ -59,7 +72,7 @@ def _parameters(options_class: Any) -> list[click.Parameter]:
         if field.name == "kubeconfig":
             default = ""
         several = get_args(kind)[:1]
-        flag = f"--{field.name.replace('_', '-')}"
+        flag = _flag(field.name)
         found.append(
             click.Option(
                 [f"{flag}/--no-{flag[2:]}" if kind is bool else flag],
