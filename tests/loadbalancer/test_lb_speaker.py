@@ -6,6 +6,7 @@ import asyncio
 import base64
 import os
 import tempfile
+import urllib.error
 import urllib.request
 from ipaddress import ip_address
 from pathlib import Path
@@ -97,7 +98,7 @@ class Cluster:
         self.kubeconfig = folder / "kubeconfig"
         self.tasks = {}
 
-    async def start(self):
+    async def start(self, *, key=True):
         async def serve():
             server = SmallApiServer(host=ROUTER)
             await server.start()
@@ -114,10 +115,8 @@ class Cluster:
         for node in self.world.nodes:
             addresses = [{"type": "InternalIP", "address": node.address}]
             await self.put("nodes", {"metadata": {"name": node.name}, "status": {"addresses": addresses}})
-        secret = {"secretkey": base64.b64encode(os.urandom(128)).decode()}
-        await self.put(
-            "secrets", {"metadata": {"namespace": "metallb-system", "name": "memberlist"}, "data": secret}
-        )
+        if key:
+            await self.make_key()
         for plural in ("servicel2statuses", "servicebgpstatuses"):
             conditions = [{"type": "Established", "status": "True"}]
             await self.put(
@@ -128,6 +127,12 @@ class Cluster:
         await self.put("endpointslices", slice_of())
         for node in self.world.nodes:
             await self.start_speaker(node)
+
+    async def make_key(self):
+        secret = {"secretkey": base64.b64encode(os.urandom(128)).decode()}
+        await self.put(
+            "secrets", {"metadata": {"namespace": "metallb-system", "name": "memberlist"}, "data": secret}
+        )
 
     async def start_speaker(self, node):
         options = SpeakerOptions(
@@ -191,6 +196,15 @@ def answers(cluster, address=VIP):
     return [by_mac[one] for one in arping(cluster.world.outside, address)]
 
 
+def ask(node, path):
+    """What the node's speaker serves at *path*."""
+
+    def get():
+        return urllib.request.urlopen(f"http://127.0.0.1:7472/{path}", timeout=5).read().decode()
+
+    return node.call(get)
+
+
 def winner(nodes=ALL, address=VIP):
     return rank(dict.fromkeys(nodes, 0), address)[0]
 
@@ -212,15 +226,12 @@ async def test_layer2(cluster):
     expected = {"node": first, "serviceName": "web", "serviceNamespace": "default"}
     await eventually(lambda: l2_statuses(cluster) == [expected])
 
-    def metrics():
-        return urllib.request.urlopen("http://127.0.0.1:7472/metrics", timeout=5).read().decode()
-
-    text = await nodes[first].acall(metrics)
+    text = ask(nodes[first], "metrics")
     labels = f'ip="{VIP}",node="{first}",protocol="layer2",service="default/web"'
     assert f"metallb_speaker_announced{{{labels}}} 1.0" in text
     assert "metallb_k8s_client_config_loaded_bool 1.0" in text
     requests = f'metallb_layer2_requests_received{{ip="{VIP}"}}'
-    await eventually(lambda: requests in nodes[first].call(metrics))
+    await eventually(lambda: requests in ask(nodes[first], "metrics"))
 
     # no endpoint that serves: nobody answers
     await cluster.put("endpointslices", slice_of(ready=False))
@@ -283,14 +294,32 @@ async def test_bgp(cluster):
         await eventually(lambda: bird.routes() == {f"{VIP}/32": {"n2"}})
         await eventually(lambda: len(cluster.objects("servicebgpstatuses")) == 1)
 
-        def metrics():
-            return urllib.request.urlopen("http://127.0.0.1:7472/metrics", timeout=5).read().decode()
-
-        text = await cluster.world.nodes[1].acall(metrics)
+        text = ask(cluster.world.nodes[1], "metrics")
         assert f'metallb_bgp_session_up{{peer="{ROUTER}",vrf="default"}} 1.0' in text
         assert f'metallb_bgp_announced_prefixes_total{{peer="{ROUTER}",vrf="default"}} 1.0' in text
         await cluster.put("endpointslices", slice_of(ready=False))
         await eventually(lambda: not bird.routes())
+
+
+async def test_a_speaker_is_ready_when_it_takes_part(folder):
+    def says_ok(path):
+        try:
+            return ask(node, path) == "ok"
+        except urllib.error.URLError:  # refused, or with the status 503
+            return False
+
+    with World(nodes=1) as world:
+        cluster = Cluster(world, folder, Configs(config()))
+        node = world.nodes[0]
+        try:
+            await cluster.start(key=False)
+            await eventually(lambda: says_ok("healthz"))
+            assert not says_ok("readyz")
+            await cluster.make_key()
+            await eventually(lambda: says_ok("readyz"))
+            await eventually(lambda: answers(cluster))
+        finally:
+            await cluster.close()
 
 
 def status_of(name, node):

@@ -67,6 +67,7 @@ class Speaker:
         self._interfaces: tuple[Interface, ...] | None = None
         self._changed = asyncio.Event()
         self._plan = Plan()
+        self._decided = False
         self._report = Report()
         self._announced: dict[str, dict[str, Object]] = {LAYER2: {}, BGP: {}}
 
@@ -174,6 +175,7 @@ class Speaker:
             services,
             {facts.key: self._serving(facts.key) for facts in services},
         )
+        self._decided = True
         self._child.order(self._orders(interfaces))
         self._daemons.want(configuration(self._plan.peers, self._plan.routes), config.listen_port)
         self._tell()
@@ -278,9 +280,9 @@ class Speaker:
             return web.Response(text="ok")
 
         async def readyz(_: web.Request) -> web.Response:
-            if self._options.node_name in self._report.alive:
+            if self._decided and (not self._plan.contests or self._options.node_name in self._report.alive):
                 return web.Response(text="ok")
-            return web.Response(text="addresses are not announced from here yet", status=503)
+            return web.Response(text="this node takes no part in announcing yet", status=503)
 
         application = web.Application()
         routes = {"/metrics": metrics, "/healthz": healthz, "/readyz": readyz}
