@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
-from typing import Self
 
 import manifests
 from lan import LanMachine
-from local_cluster import LocalCluster, Object, until
+from local_cluster import LocalCluster, Namespace, Object, until
 from neighbours import arping
+from topology import Namespace as Machine
+from viewpoints import ASK, whoami
 
 NAMESPACE = "metallb-system"
+POOL = "test"
+PORT = 8080
+CLIENT = "192.168.1.210"
 NODES = {"node-1": "192.168.1.80", "node-2": "192.168.1.81", "node-3": "192.168.1.82"}
 EXCLUDE_LABEL = "node.kubernetes.io/exclude-from-external-load-balancers"
 
@@ -58,23 +61,50 @@ def won_by(node: str, addresses: Iterable[str]) -> str:
     return next(address for address in addresses if ranking(address)[0] == node)
 
 
-class Balancer:
-    """The load balancer of *cluster*, seen from *machine* on its LAN. What is applied goes in the end."""
+class Site:
+    """A cluster whose load balancer is configured for tests, seen from *machine* on its LAN.
 
-    def __init__(self, cluster: LocalCluster, machine: LanMachine) -> None:
-        self.cluster = cluster
-        self.machine = machine
+    There are Pods ``who-N`` on each node-N, labelled ``app: who`` and ``who-N: here``.
+    """
+
+    def __init__(self, cluster: LocalCluster, namespace: Namespace, machine: LanMachine) -> None:
+        self.cluster, self.namespace, self.machine = cluster, namespace, machine
         self._applied: dict[tuple[str, str], None] = {}
         self._nodes: dict[str, str] = {}
 
     def apply(self, *objects: Object) -> None:
-        document = {"apiVersion": "v1", "kind": "List", "items": list(objects)}
-        self.cluster.kubectl("apply", "-f", "-", input=json.dumps(document))
+        """Apply custom resources, which go with the site."""
+        Namespace(self.cluster, NAMESPACE).apply(*objects)
         self._applied |= {(each["kind"], each["metadata"]["name"]): None for each in objects}
 
     def remove(self, kind: str, name: str) -> None:
         self.cluster.kubectl("delete", kind, name, "--namespace", NAMESPACE)
         del self._applied[kind, name]
+
+    def advertise(self, kind: str = "L2Advertisement", name: str = "test", **spec: object) -> None:
+        self.apply(resource(kind, name, ipAddressPools=[POOL], **spec))
+
+    def serve(self, name: str, address: str = "", **more: object) -> None:
+        """A Service for all the Pods, or for those of *selector*."""
+        more.setdefault("selector", {"app": "who"})
+        self.namespace.apply(service(name, address, **more))
+
+    def withdraw_all(self) -> None:
+        self.namespace.kubectl("delete", "services", "--all")
+
+    def address_of(self, name: str) -> str:
+        def given() -> str:
+            status = self.namespace.get("service", name)["status"]
+            return "".join(each["ip"] for each in status["loadBalancer"].get("ingress") or ())
+
+        return until(given, what=f"an address for {name}")
+
+    def ask(self, *addresses: str, protocol: str = "tcp", port: int = PORT) -> list[str]:
+        """Who answers the machine, and whom the server sees."""
+        return ask(self.machine, *addresses, protocol=protocol, port=port)
+
+    def events(self, about: str, reason: str) -> list[str]:
+        return [event["message"] for event in self.namespace.events(reason, about)]
 
     def announcer(self, address: str) -> str:
         """The node that is the first to answer for *address*, empty for none."""
@@ -99,12 +129,32 @@ class Balancer:
     def mac_of(self, node: str) -> str:
         return arping(self.machine, NODES[node])[0]
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         for kind, name in reversed(self._applied):
             self.cluster.kubectl("delete", kind, name, "--namespace", NAMESPACE, check=False)
+
+
+@contextmanager
+def site(cluster: LocalCluster, *addresses: str) -> Iterator[Site]:
+    """A site with a pool of *addresses*."""
+    with cluster.namespace() as namespace, LanMachine(cluster, "client", CLIENT) as machine:
+        made = Site(cluster, namespace, machine)
+        try:
+            made.apply(resource("IPAddressPool", POOL, addresses=addresses))
+            pods = [whoami(f"who-{node[-1]}", "who", node, 80) for node in NODES]
+            for pod in pods:
+                pod["metadata"]["labels"][pod["metadata"]["name"]] = "here"
+            namespace.apply(*pods)
+            namespace.wait("condition=Ready", *(f"pod/who-{node[-1]}" for node in NODES))
+            yield made
+        finally:
+            made.close()
+
+
+def ask(machine: Machine, *addresses: str, protocol: str = "tcp", port: int = PORT) -> list[str]:
+    """Who answers *machine* at each of *addresses*, and whom the server sees."""
+    questions = [f"{protocol}:{address}:{port}" for address in addresses]
+    return machine.run("python3", str(ASK), *questions).splitlines()
 
 
 def process_of(cluster: LocalCluster, component: str, node: str = "") -> int:

@@ -29,6 +29,7 @@ class Bird:
             "protocol kernel { ipv6 { export where source = RTS_BGP; }; merge paths on; }\n"
             + "".join(f"protocol bgp {name} {{ {text} }}\n" for name, text in neighbors.items())
         )
+        namespace.run("bird", "-p", "-c", str(self._file))  # says what it does not understand
         self._process = namespace.call(
             subprocess.Popen,
             ["bird", "-f", "-c", str(self._file), "-s", str(self._socket)],

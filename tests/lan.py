@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from local_cluster import LocalCluster, run, until
+from local_cluster import LocalCluster, until
 from topology import Host, Namespace
 
 PROGRAMS = Path(__file__).parent / "e2e/programs"
@@ -23,11 +23,11 @@ class LanMachine(Host):
 
     def __init__(self, cluster: LocalCluster, name: str, ipv4: str = "192.168.1.210", ipv6: str = "") -> None:
         super().__init__(name, ipv4, ipv6)
-        self._world = ("nsenter", "--target", str(cluster.first_process), "--net", "--")
+        self._cluster = cluster
         self._port = f"port-{name}"[:15]
         cable = ("link", "add", self._port, "type", "veth", "peer", "name", "eth0", "netns", self.path)
-        run([*self._world, "ip", *cable])
-        run([*self._world, "ip", "link", "set", self._port, "master", "lan0", "up"])
+        cluster.in_world("ip", *cable)
+        cluster.in_world("ip", "link", "set", self._port, "master", "lan0", "up")
         self.ip(f"address add {ipv4}/24 dev eth0", "link set eth0 up")
         if ipv6:
             self.ip(f"address add {ipv6}/64 dev eth0 nodad")
@@ -36,7 +36,7 @@ class LanMachine(Host):
         return self
 
     def __exit__(self, *_: object) -> None:
-        run([*self._world, "ip", "link", "del", self._port], check=False)
+        self._cluster.in_world("ip", "link", "del", self._port, check=False)
         self.close()
 
 

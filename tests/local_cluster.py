@@ -115,6 +115,11 @@ class LocalCluster:
     def on_node(self, node: str, *command: str, check: bool = True, timeout: float = 60) -> Completed:
         return self.buoy("node exec", node, "--", *command, check=check, timeout=timeout)
 
+    def in_world(self, *command: str, check: bool = True) -> Completed:
+        """A command of this machine in the network namespace of the LAN and its gateway."""
+        inside = ("nsenter", "--target", str(self.first_process), "--net", "--")
+        return run([*inside, *command], check=check)
+
     def start_on_node(self, node: str, *command: str | Path) -> subprocess.Popen[str]:
         """A program that goes on running on a node, with pipes."""
         return self._start("node exec", node, "--", *command)

@@ -15,67 +15,20 @@ from ipaddress import ip_address
 import pytest
 
 import balancer
-from balancer import EXCLUDE_LABEL, NODES, Balancer, on, process_of, ranking, resource, won_by
-from lan import Asking, LanMachine, lost
-from local_cluster import LocalCluster, Namespace, run, until
+from balancer import CLIENT, EXCLUDE_LABEL, NODES, PORT, Site, on, process_of, ranking, won_by
+from lan import Asking, lost
+from local_cluster import LocalCluster, until
 from neighbours import Capture, arping, neighbour
-from viewpoints import ASK, both, whoami
+from viewpoints import both
 
 pytestmark = pytest.mark.e2e
 
 POOL = [f"192.168.1.{last}" for last in range(240, 250)]
-CLIENT = "192.168.1.210"
-PORT = 8080
-
-
-class Site:
-    """Pods ``who-N`` on each node-N, with the labels ``app: who`` and ``app-N``, and a machine on the LAN."""
-
-    def __init__(self, cluster: LocalCluster, namespace: Namespace, balancer: Balancer) -> None:
-        self.cluster, self.namespace, self.balancer = cluster, namespace, balancer
-        self.machine = balancer.machine
-
-    def advertise(self, **spec: object) -> None:
-        self.balancer.apply(resource("L2Advertisement", "test", ipAddressPools=["test"], **spec))
-
-    def serve(self, name: str, address: str = "", **more: object) -> None:
-        """A Service for all the Pods, or for those of *selector*."""
-        more.setdefault("selector", {"app": "who"})
-        self.namespace.apply(balancer.service(name, address, **more))
-
-    def address_of(self, name: str) -> str:
-        def given() -> str:
-            status = self.namespace.get("service", name)["status"]
-            return "".join(each["ip"] for each in status["loadBalancer"].get("ingress") or ())
-
-        return until(given, what=f"an address for {name}")
-
-    def ask(self, *addresses: str, protocol: str = "tcp", port: int = PORT) -> list[str]:
-        """Who answers the machine, and whom the server sees."""
-        questions = [f"{protocol}:{address}:{port}" for address in addresses]
-        return self.machine.run("python3", str(ASK), *questions).splitlines()
-
-    def events(self, about: str, reason: str) -> list[str]:
-        return [event["message"] for event in self.namespace.events(reason, about)]
-
-    def in_world(self, *command: str) -> None:
-        run(["nsenter", "--target", str(self.cluster.first_process), "--net", "--", *command])
 
 
 @pytest.fixture(scope="module")
 def site(cluster: LocalCluster) -> Iterator[Site]:
-    with (
-        cluster.namespace() as namespace,
-        LanMachine(cluster, "client", CLIENT) as machine,
-        Balancer(cluster, machine) as made,
-    ):
-        made.apply(resource("IPAddressPool", "test", addresses=[f"{POOL[0]}-{POOL[-1]}"]))
-        pods = [whoami(f"who-{node[-1]}", "who", node, 80) for node in NODES]
-        for pod in pods:
-            pod["metadata"]["labels"][pod["metadata"]["name"]] = "here"
-        namespace.apply(*pods)
-        namespace.wait("condition=Ready", *(f"pod/who-{node[-1]}" for node in NODES))
-        site = Site(cluster, namespace, made)
+    with balancer.site(cluster, f"{POOL[0]}-{POOL[-1]}") as site:
         site.advertise()
         yield site
 
@@ -83,16 +36,16 @@ def site(cluster: LocalCluster) -> Iterator[Site]:
 @pytest.fixture(autouse=True)
 def no_services_left(site: Site) -> Iterator[None]:
     yield
-    site.namespace.kubectl("delete", "services", "--all")
+    site.withdraw_all()
 
 
 def test_one_node_answers_and_all_name_the_same(site: Site) -> None:
     site.serve("web")
     address = site.address_of("web")
     winner = ranking(address)[0]
-    site.balancer.moves_to(address, winner)
-    assert site.balancer.announcers(address) == {winner}
-    mac = site.balancer.mac_of(winner)
+    site.moves_to(address, winner)
+    assert site.announcers(address) == {winner}
+    mac = site.mac_of(winner)
     until(lambda: site.ask(address)[0].startswith("who-"))
     assert neighbour(site.machine, address) == mac
     outside = ("outside", "--")
@@ -113,14 +66,14 @@ def test_the_rule_of_the_election_for_every_address(site: Site) -> None:
         site.serve(f"web-{number}", address, ports=[{"port": PORT, "targetPort": 80}])
     winners = {address: ranking(address)[0] for address in POOL}
     assert set(winners.values()) == set(NODES), "each node has some of them"
-    until(lambda: {address: site.balancer.announcer(address) for address in POOL} == winners)
+    until(lambda: {address: site.announcer(address) for address in POOL} == winners)
 
 
 def test_who_may_announce(site: Site) -> None:
     site.serve("web")
     address = site.address_of("web")
     first, second, third = ranking(address)
-    moves_to = site.balancer.moves_to
+    moves_to = site.moves_to
     moves_to(address, first)
     site.advertise(nodeSelectors=on(second, third))
     moves_to(address, second)
@@ -151,11 +104,11 @@ def test_a_local_policy_is_announced_where_an_endpoint_is_and_keeps_the_client(s
     node = ranking(POOL[0])[2]
     policy = {"externalTrafficPolicy": "Local"}
     site.serve("web", POOL[0], **policy, selector={f"who-{node[-1]}": "here"})
-    site.balancer.moves_to(POOL[0], node)
+    site.moves_to(POOL[0], node)
     until(lambda: site.ask(POOL[0]) == [f"who-{node[-1]} {CLIENT} 80"])
     site.serve("web", POOL[0], **policy)
     winner = ranking(POOL[0])[0]
-    site.balancer.moves_to(POOL[0], winner)
+    site.moves_to(POOL[0], winner)
     until(lambda: site.ask(POOL[0]) == [f"who-{winner[-1]} {CLIENT} 80"])
     assert set(site.ask(*[POOL[0]] * 20)) == {f"who-{winner[-1]} {CLIENT} 80"}
 
@@ -164,12 +117,12 @@ def test_nobody_announces_what_has_no_endpoint(site: Site) -> None:
     site.serve("web", POOL[1], selector={"app": "nobody"})
     assert site.address_of("web") == POOL[1]
     site.serve("other", POOL[2])
-    site.balancer.moves_to(POOL[2], ranking(POOL[2])[0])  # so the speakers have seen both
-    assert site.balancer.announcers(POOL[1]) == set()
+    site.moves_to(POOL[2], ranking(POOL[2])[0])  # so the speakers have seen both
+    assert site.announcers(POOL[1]) == set()
     site.serve("web", POOL[1])
-    site.balancer.moves_to(POOL[1], ranking(POOL[1])[0])
+    site.moves_to(POOL[1], ranking(POOL[1])[0])
     site.serve("web", POOL[1], selector={"app": "nobody"})
-    site.balancer.moves_to(POOL[1], "")
+    site.moves_to(POOL[1], "")
 
 
 def test_two_services_share_an_address(site: Site) -> None:
@@ -179,7 +132,7 @@ def test_two_services_share_an_address(site: Site) -> None:
     site.serve("udp", POOL[3], annotations=shared, ports=[udp])
     site.serve("third", POOL[3], ports=[{**tcp, "port": 9090}])
     assert [site.address_of(name) for name in ("tcp", "udp")] == [POOL[3]] * 2
-    site.balancer.moves_to(POOL[3], ranking(POOL[3])[0])
+    site.moves_to(POOL[3], ranking(POOL[3])[0])
     for protocol in ("tcp", "udp"):
         until(lambda protocol=protocol: site.ask(POOL[3], protocol=protocol)[0].startswith("who-"))  # type: ignore[misc]
     until(lambda: site.events("third", "AllocationFailed"))
@@ -190,18 +143,18 @@ def test_two_services_share_an_address(site: Site) -> None:
     assert until(lambda: site.address_of("third")) == POOL[3]
     until(lambda: site.ask(POOL[3], port=9090)[0].startswith("who-"))
     assert site.ask(POOL[3], protocol="udp")[0].startswith("who-")
-    assert site.balancer.announcers(POOL[3]) == {ranking(POOL[3])[0]}
+    assert site.announcers(POOL[3]) == {ranking(POOL[3])[0]}
 
 
 def test_a_service_of_another_class_is_left_alone_and_a_deleted_one_withdrawn(site: Site) -> None:
     site.serve("foreign", loadBalancerClass="example.com/other")
     site.serve("web", POOL[4])
-    site.balancer.moves_to(POOL[4], ranking(POOL[4])[0])
+    site.moves_to(POOL[4], ranking(POOL[4])[0])
     status = site.namespace.get("service", "foreign")["status"]
     assert status == {"loadBalancer": {}}
     with Capture(site.machine, f"arp and host {POOL[4]} and arp[7] = 2") as seen:
         site.namespace.kubectl("delete", "service", "web")
-        site.balancer.moves_to(POOL[4], "")
+        site.moves_to(POOL[4], "")
         before = len(seen.lines)
         assert arping(site.machine, POOL[4], count=9) == []
         assert len(seen.lines) == before
@@ -216,7 +169,7 @@ SUCCESSOR = ranking(VICTIMS)[1]
 def harmless(site: Site) -> str:
     """VICTIM announces an address whose endpoint is on another node."""
     site.serve("web", VICTIMS, selector={"who-1": "here"})
-    site.balancer.moves_to(VICTIMS, VICTIM)
+    site.moves_to(VICTIMS, VICTIM)
     until(lambda: site.ask(VICTIMS)[0].startswith("who-1 "))
     return VICTIMS
 
@@ -252,14 +205,14 @@ def stopped_without_api_server(site: Site) -> Iterator[None]:
 @contextmanager
 def partitioned(site: Site) -> Iterator[None]:
     """Its cable is in another switch: the node does not see that anything is wrong, and goes on."""
-    site.in_world("ip", "link", "add", "other", "type", "bridge")
-    site.in_world("ip", "link", "set", "other", "up")
-    site.in_world("ip", "link", "set", VICTIM, "master", "other")
+    site.cluster.in_world("ip", "link", "add", "other", "type", "bridge")
+    site.cluster.in_world("ip", "link", "set", "other", "up")
+    site.cluster.in_world("ip", "link", "set", VICTIM, "master", "other")
     try:
         yield
     finally:
-        site.in_world("ip", "link", "set", VICTIM, "master", "lan0")
-        site.in_world("ip", "link", "del", "other")
+        site.cluster.in_world("ip", "link", "set", VICTIM, "master", "lan0")
+        site.cluster.in_world("ip", "link", "del", "other")
 
 
 @pytest.mark.parametrize("fault", [cut, stopped, stopped_without_api_server])
@@ -267,25 +220,25 @@ def test_an_address_leaves_a_lost_node_and_comes_back(
     site: Site, harmless: str, fault: Callable[[Site], AbstractContextManager[None]]
 ) -> None:
     """A client that asks on sees it by itself: its ARP cache is told."""
-    mac = site.balancer.mac_of(SUCCESSOR)
+    mac = site.mac_of(SUCCESSOR)
     with Asking(site.machine, harmless, PORT) as asking:
         asking.is_answered_again()
         with Capture(site.machine, f"arp and host {harmless} and ether src {mac}") as told, fault(site):
             asking.is_answered_again()
             assert neighbour(site.machine, harmless) == mac
-            assert site.balancer.announcers(harmless) == {SUCCESSOR}
+            assert site.announcers(harmless) == {SUCCESSOR}
         assert any(f"who-has {harmless} (ff:ff:ff:ff:ff:ff) tell {harmless}" in line for line in told.lines)
-        site.balancer.moves_to(harmless, VICTIM)
+        site.moves_to(harmless, VICTIM)
         asking.is_answered_again()
     until(lambda: balancer.all_ready(site.cluster), within=60)
 
 
 def test_two_nodes_do_not_answer_for_long_when_a_partition_heals(site: Site, harmless: str) -> None:
     """Asked all the time, none but the winner answers when it has done so for a second."""
-    macs = {name: site.balancer.mac_of(name) for name in (VICTIM, SUCCESSOR)}
+    macs = {name: site.mac_of(name) for name in (VICTIM, SUCCESSOR)}
     with Capture(site.machine, f"arp[6:2] = 2 and arp[14:4] = {int(ip_address(harmless))}") as replies:
         with partitioned(site):
-            until(lambda: site.balancer.announcer(harmless) == SUCCESSOR)
+            until(lambda: site.announcer(harmless) == SUCCESSOR)
             replies.lines.clear()
 
         def answered(node: str) -> list[float]:
@@ -303,7 +256,7 @@ def test_a_speaker_that_is_killed(site: Site, harmless: str) -> None:
         asking.is_answered_again()
         site.cluster.buoy("kill", "speaker", "--node", VICTIM)
         asking.is_answered_again()
-        site.balancer.moves_to(harmless, VICTIM)
+        site.moves_to(harmless, VICTIM)
         asking.is_answered_again()
 
 
@@ -314,13 +267,13 @@ def test_no_request_is_lost_when_a_node_is_drained(site: Site, harmless: str, wa
         if way == "label":
             site.cluster.kubectl("label", "node", VICTIM, f"{EXCLUDE_LABEL}=")
             try:
-                site.balancer.moves_to(harmless, SUCCESSOR)
+                site.moves_to(harmless, SUCCESSOR)
                 asking.is_answered_again()
             finally:
                 site.cluster.kubectl("label", "node", VICTIM, f"{EXCLUDE_LABEL}-")
         else:
             os.kill(process_of(site.cluster, "speaker", VICTIM), signal.SIGTERM)
-            until(lambda: site.balancer.announcer(harmless) == SUCCESSOR, every=0)
-        site.balancer.moves_to(harmless, VICTIM)
+            until(lambda: site.announcer(harmless) == SUCCESSOR, every=0)
+        site.moves_to(harmless, VICTIM)
         asking.is_answered_again()
     assert lost(asking.requests, 0, math.inf) == 0

@@ -8,6 +8,7 @@ import dataclasses
 import os
 import signal
 import tempfile
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ import pytest
 from bird import Bird
 from buoy.loadbalancer.announcements import Route
 from buoy.loadbalancer.bgp.daemons import Daemons
-from buoy.loadbalancer.bgp.frr import Configuration, commands, configuration
+from buoy.loadbalancer.bgp.frr import Configuration, commands, configuration, router_id
 from buoy.loadbalancer.model import BfdProfile, Peer
 from eventual import eventually
 from topology import Answering, Namespace, World, ask
@@ -127,6 +128,16 @@ def test_unnumbered_and_dual_stack():
         Configuration(), configuration([dataclasses.replace(PEER, dual_stack_address_family=True)], {})
     )
     assert lines.count(f"neighbor {ROUTER} activate") == 2
+
+
+def test_every_node_has_a_router_id_of_its_own():
+    assert router_id("node-1", ("fd00::1", "192.168.1.80", "10.0.0.1")) == "192.168.1.80"
+    made = {router_id(f"node-{number}", ("fd00::1",)) for number in range(100)}
+    assert len(made) == 100
+    assert all(ip_address(one).version == 4 for one in made)
+    named = dataclasses.replace(PEER, router_id="10.0.0.1")
+    assert "bgp router-id 10.0.0.2" in commands(Configuration(), configuration([PEER], {}, "10.0.0.2"))
+    assert "bgp router-id 10.0.0.1" in commands(Configuration(), configuration([named], {}, "10.0.0.2"))
 
 
 def test_a_second_as_number_is_local_to_its_peer():
@@ -334,5 +345,7 @@ async def test_what_frr_does_not_take_is_told(world, folder):
     async with Speaking(world.nodes[0], folder) as speaking:
         await speaking.announce([dataclasses.replace(PEER, source_address="nonsense here")], {})
         await eventually(lambda: "update-source nonsense here" in speaking.daemons.error)
+        await speaking.announce([dataclasses.replace(PEER, password="not to be told")], {})
+        await eventually(lambda: f"neighbor {ROUTER} password ..." in speaking.daemons.error)
         await speaking.announce([PEER], {})
         await eventually(lambda: not speaking.daemons.error)

@@ -151,6 +151,14 @@ PROFILE = custom("BFDProfile", "fast", receiveInterval=50)
             ["BGPPeer one: spec.passwordSecret"],
         ),
         ({"peers": [peer(passwordSecret={"name": "bgp"})]}, ["BGPPeer one: spec.passwordSecret.name"]),
+        ({"peers": [peer(password="two words")]}, ["BGPPeer one: spec.password"]),
+        (
+            {
+                "peers": [peer(passwordSecret={"name": "bgp"})],
+                "secrets": {"bgp": secret(password="two words")},
+            },
+            ["BGPPeer one: spec.passwordSecret"],
+        ),
         (
             {
                 "peers": [peer(passwordSecret={"name": "bgp"})],

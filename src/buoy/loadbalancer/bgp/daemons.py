@@ -12,6 +12,7 @@ import contextlib
 import logging
 import os
 import pwd
+import re
 import signal
 import time
 from pathlib import Path
@@ -31,6 +32,7 @@ _START_SECONDS = 10.0
 _FIRST_DELAY = 0.1
 _LONGEST_DELAY = 10.0
 _VTYSH_SECONDS = 15.0
+_PASSWORD = re.compile(r"(\bpassword ).*")
 
 
 class BgpError(Exception):
@@ -210,9 +212,8 @@ class Daemons:
         if b"vtysh_pam:" in errors:  # its status is 0 nevertheless
             raise BgpError(f"vtysh does not let us in: {errors.decode(errors='replace').strip()}")
         if process.returncode:
-            raise BgpRefused(
-                f"FRR does not take a command: {(out + errors).decode(errors='replace').strip()}"
-            )
+            said = _PASSWORD.sub(r"\1...", (out + errors).decode(errors="replace").strip())
+            raise BgpRefused(f"FRR does not take a command: {said}")
         return out
 
     async def _stop(self) -> None:

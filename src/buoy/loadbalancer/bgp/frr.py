@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
+from ipaddress import IPv4Address
 
 from ..announcements import Route
 from ..model import BfdProfile, Peer
@@ -50,11 +51,23 @@ class Configuration:
     bfd_profiles: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-def configuration(peers: Iterable[Peer], routes: Mapping[str, tuple[Route, ...]]) -> Configuration:
+def router_id(node: str, addresses: Iterable[str]) -> str:
+    """What tells a node's routers from all others (RFC 6286): its IPv4 address; without one, of its name.
+
+    Left alone FRR would take the highest address of the loopback interface, which may be that of cluster DNS
+    and the same on every node.
+    """
+    made = IPv4Address(b"\x0a" + sha256(node.encode()).digest()[:3])
+    return next((address for address in addresses if _version(address) == 4), str(made))
+
+
+def configuration(
+    peers: Iterable[Peer], routes: Mapping[str, tuple[Route, ...]], default_id: str = ""
+) -> Configuration:
     """What FRR has to be told for *peers* and the *routes* of each, by name.
 
-    FRR has one AS number a VRF: of peers that know this node under different ones the first counts, and to
-    the others it goes by theirs.
+    *default_id* is the router ID where no peer names one. FRR has one AS number a VRF: of peers that know
+    this node under different ones the first counts, and to the others it goes by theirs.
     """
     by_vrf: dict[str, list[Peer]] = {}
     for peer in peers:
@@ -69,14 +82,14 @@ def configuration(peers: Iterable[Peer], routes: Mapping[str, tuple[Route, ...]]
         if peer.bfd:
             bfd_profiles[f"profile {peer.bfd.name}"] = tuple(_bfd_lines(peer.bfd))
     return Configuration(
-        routers={vrf: _router(group, routes) for vrf, group in by_vrf.items()},
+        routers={vrf: _router(group, routes, default_id) for vrf, group in by_vrf.items()},
         prefix_lists=frozenset(prefix_lists),
         route_maps=route_maps,
         bfd_profiles=bfd_profiles,
     )
 
 
-def _router(peers: list[Peer], routes: Mapping[str, tuple[Route, ...]]) -> Router:
+def _router(peers: list[Peer], routes: Mapping[str, tuple[Route, ...]], default_id: str) -> Router:
     asn = peers[0].my_asn
     networks: dict[int, set[str]] = {version: set() for version in _FAMILIES}
     for peer in peers:
@@ -84,7 +97,7 @@ def _router(peers: list[Peer], routes: Mapping[str, tuple[Route, ...]]) -> Route
             networks[_version(route.prefix)].add(route.prefix)
     return Router(
         asn,
-        next((peer.router_id for peer in peers if peer.router_id), ""),
+        next((peer.router_id for peer in peers if peer.router_id), default_id),
         {peer.address or peer.interface: _neighbor(peer, asn) for peer in peers},
         {version: frozenset(prefixes) for version, prefixes in networks.items()},
     )

@@ -270,6 +270,9 @@ class _Builder:
                 password = password_of(self._secrets, reference.name)
             except SecretError as error:
                 errors.append(invalid("spec.passwordSecret.name", reference.name, str(error)))
+        if re.search(r"\s", password):  # FRR would read it as two words
+            name = "spec.password" if spec.password else "spec.passwordSecret"
+            errors.append(forbidden_field(name, "a password may not have white space"))
         return Peer(
             name=declared.name,
             my_asn=spec.my_asn,

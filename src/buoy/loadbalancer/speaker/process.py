@@ -21,7 +21,7 @@ from buoy.client import Client, EventRecorder, Informer, WorkQueue, serve
 from .. import SpeakerOptions, announcements, request
 from ..announcements import BGP, LAYER2, Plan
 from ..bgp.daemons import BgpError, Daemons
-from ..bgp.frr import configuration
+from ..bgp.frr import configuration, router_id
 from ..following import Configs
 from ..layer2 import links
 from ..layer2.interfaces import Interface
@@ -177,7 +177,10 @@ class Speaker:
         )
         self._decided = True
         self._child.order(self._orders(interfaces))
-        self._daemons.want(configuration(self._plan.peers, self._plan.routes), config.listen_port)
+        name = self._options.node_name
+        node = self._nodes.get(name)
+        default_id = router_id(name, node["facts"].addresses if node else ())
+        self._daemons.want(configuration(self._plan.peers, self._plan.routes, default_id), config.listen_port)
         self._tell()
 
     def _serving(self, service: str) -> frozenset[str]:
