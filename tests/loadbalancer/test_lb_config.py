@@ -424,11 +424,11 @@ def test_advertisements_name_select_or_take_all_pools():
 
 def test_a_password_from_its_secret_is_never_shown():
     sources = Sources(
-        peers=(peer(passwordSecret={"name": "bgp"}),), secrets={"bgp": secret(password="very secret")}
+        peers=(peer(passwordSecret={"name": "bgp"}),), secrets={"bgp": secret(password="very-secret")}
     )
     (router,) = read(sources).config.peers
-    assert router.password == "very secret"
-    assert "very secret" not in repr(read(sources))
+    assert router.password == "very-secret"
+    assert "very-secret" not in repr(read(sources))
 
 
 def test_openelb_says_its_as_by_rack():
