@@ -42,6 +42,24 @@ def test_places(cluster: LocalCluster) -> None:
     )
 
 
+def test_nodes_hold_nothing_of_the_hosts(cluster: LocalCluster) -> None:
+    """A privileged Pod in its node's PID namespace may use what the node's processes have open."""
+    port = cluster.kubectl("config", "view", "--minify", "-o", "jsonpath={..server}").stdout.rpartition(":")[
+        2
+    ]
+    sockets = {
+        fields[9]
+        for fields in map(str.split, Path("/proc/net/tcp").read_text().splitlines()[1:])
+        if fields[1] == f"0100007F:{int(port):04X}"
+    }
+    assert sockets
+    for process in ("1", "$(pgrep -x kubelet)", "$(pgrep -x proxy)"):
+        held = cluster.on_node("node-1", "sh", "-c", f"readlink /proc/{process}/fd/*").stdout.split()
+        assert held
+        assert not {f"socket:[{inode}]" for inode in sockets} & set(held)
+        assert not [each for each in held if each.startswith("net:") or each.endswith(".lock")]
+
+
 def test_an_image_of_ones_own(cluster: LocalCluster, namespace: Namespace, tmp_path: Path) -> None:
     assert (
         len(re.findall(r"^node-\d +docker.io/library/python:3.7$", cluster.buoy("image list").stdout, re.M))

@@ -56,6 +56,15 @@ def umount(target: str, flags: int = 0) -> None:
     _check(_libc.umount2(target.encode(), flags), f"umount {target}")
 
 
+def close_all_but(*kept: int) -> None:
+    """Close every file descriptor except *kept* and standard input, output and error."""
+    first = 3
+    for descriptor in sorted(kept):
+        os.closerange(first, descriptor)
+        first = descriptor + 1
+    os.closerange(first, os.sysconf("SC_OPEN_MAX"))
+
+
 def set_name(name: str) -> None:
     """The process' name as ``ps -o comm`` shows it (15 bytes)."""
     _check(_libc.prctl(_PR_SET_NAME, name.encode()[:15], 0, 0, 0), "prctl")

@@ -34,8 +34,8 @@ def start(config: ClusterConfig, folder: StateFolder, node: str) -> int:
 
     def step_aside() -> None:
         # A PID namespace holds the children of the process that asked for it, not the process itself.
-        os.close(numbers)
-        os.close(plug)
+        # What the world holds is not for nodes: the API's sockets, the way back to the host's network.
+        linux.close_all_but(number, plugged)
         linux.unshare(
             linux.CLONE_NEWPID
             | linux.CLONE_NEWNS
