@@ -17,18 +17,21 @@ def _members(content: bytes) -> dict[str, tarfile.TarInfo]:
 def test_a_layer_holds_files_links_and_folders(tmp_path: Path) -> None:
     program = tmp_path / "program"
     program.write_bytes(b"#!")
-    program.chmod(0o755)
+    program.chmod(0o700)
+    secretive = tmp_path / "module"
+    secretive.touch(mode=0o600)
     content = layer(
         directories=["tmp", "usr"],
         links={"bin": "usr/bin"},
         files={"etc/passwd": b"root"},
-        copies={"usr/program": program},
+        copies={"usr/program": program, "usr/module": secretive},
     )
     members = _members(content)
     assert members["tmp"].mode == 0o1777
     assert members["bin"].issym()
     assert members["bin"].linkname == "usr/bin"
-    assert members["usr/program"].mode == 0o755
+    assert members["usr/program"].mode == 0o755, "whoever the image runs as may read it"
+    assert members["usr/module"].mode == 0o644
     assert members["usr/program"].mtime == int(program.stat().st_mtime)
 
 

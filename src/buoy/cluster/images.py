@@ -77,7 +77,10 @@ def layer(
     copies: Mapping[str, Path] | None = None,
     links: Mapping[str, str] | None = None,
 ) -> bytes:
-    """An uncompressed tar: *files*, *programs* by content, *copies* of the host's, *links* by target."""
+    """An uncompressed tar: *files*, *programs* by content, *copies* of the host's, *links* by target.
+
+    Everybody may read all of it, whoever may on the host.
+    """
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as tar:
 
@@ -101,7 +104,7 @@ def layer(
                 tar.addfile(info, io.BytesIO(content))
         for name, source in (copies or {}).items():
             status = source.stat()
-            info = entry(name, tarfile.REGTYPE, status.st_mode & 0o755)
+            info = entry(name, tarfile.REGTYPE, 0o755 if status.st_mode & 0o111 else 0o644)
             info.size = status.st_size
             info.mtime = int(status.st_mtime)  # compiled Python files are checked against it
             with source.open("rb") as stored:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import compileall
 import importlib.metadata
+import importlib.util
 import re
 import sys
 from collections.abc import Iterator
@@ -34,8 +35,8 @@ _LEFT_OUT = frozenset(
 )
 """Packages that only the control plane, the kubelet and the commands for local clusters need."""
 
-_SOURCES = frozenset({".c", ".cc", ".h", ".pxd", ".pxi", ".pyi", ".pyx"})
-"""What nothing reads when it runs."""
+_LEFT_OUT_FILES = frozenset({".c", ".cc", ".h", ".pxd", ".pxi", ".pyc", ".pyi", ".pyx"})
+"""What nothing reads when it runs, by suffix; what is compiled comes with its source."""
 
 _FRR = tuple(map(Path, ("/usr/lib/frr/zebra", "/usr/lib/frr/bgpd", "/usr/lib/frr/bfdd", "/usr/bin/vtysh")))
 _PAM = b"auth sufficient pam_permit.so\naccount sufficient pam_permit.so\n"
@@ -70,24 +71,24 @@ def _own_layer() -> bytes:
 
 def _packages() -> Iterator[tuple[str, Path]]:
     """The program and the packages that it needs: place in the image, file on this machine."""
-    for name in sorted(_closure("buoy") - {"buoy"}):
-        for file in importlib.metadata.distribution(name).files or ():
-            path = Path(str(file.locate()))
-            if ".." not in file.parts and _is_needed(path):
-                yield f"{_PACKAGES}/{file}", path
     source = Path(__file__).parents[1]
     compileall.compile_dir(source, quiet=2)  # where the image is read-only it would be done at each start
     for path in sorted(source.rglob("*")):
-        if _is_needed(path):
-            yield f"{_PACKAGES}/buoy/{path.relative_to(source)}", path
+        yield from _file(path, source.parent)
+    for name in sorted(_closure("buoy") - {"buoy"}):
+        distribution = importlib.metadata.distribution(name)
+        for file in distribution.files or ():
+            if ".." not in file.parts:
+                yield from _file(Path(str(file.locate())), Path(str(distribution.locate_file(""))))
 
 
-def _is_needed(path: Path) -> bool:
-    of_another_python = path.suffix == ".pyc" and path.suffixes != [
-        f".{sys.implementation.cache_tag}",
-        ".pyc",
-    ]
-    return path.suffix not in _SOURCES and not of_another_python and path.is_file()
+def _file(path: Path, root: Path) -> Iterator[tuple[str, Path]]:
+    """The file, and of Python also what this interpreter has compiled of it."""
+    if path.suffix not in _LEFT_OUT_FILES and path.is_file():
+        yield f"{_PACKAGES}/{path.relative_to(root)}", path
+        compiled = Path(importlib.util.cache_from_source(str(path)))
+        if path.suffix == ".py" and compiled.exists():
+            yield f"{_PACKAGES}/{compiled.relative_to(root)}", compiled
 
 
 def _place(path: Path) -> str:
