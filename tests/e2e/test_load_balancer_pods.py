@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 import manifests
+from balancer import NODES, resource
 from lan import Asking, LanMachine, lost
 from local_cluster import LocalCluster, Namespace, Object, until
+from router import ROUTER, routed, session
 
 pytestmark = pytest.mark.e2e
 
@@ -22,6 +24,7 @@ DEPLOY = ROOT / "deploy"
 SYSTEM = "metallb-system"
 ADDRESS = "192.168.1.251"
 PORT = 8080
+SIGNED = "of-both"  # the key of TCP's signatures
 CONFIG = (ROOT / "examples/tutorial/metallb-config.yaml").read_text()
 RESOURCES = (ROOT / "examples/tutorial/metallb-pool.yaml").read_text()
 EIP = (ROOT / "examples/tutorial/openelb-eip.yaml").read_text()
@@ -248,6 +251,51 @@ def test_a_speaker_that_crashes_starts_again(
     until(again, what="the container runs again", every=0.2)
     answers(machine)
     until(lambda: _announcer(system) == announcer, what="it announces again", every=0.2)
+
+
+def test_routes_are_announced_by_frr_of_the_image(
+    system: Namespace, cluster: LocalCluster, web: Namespace, tmp_path: Path
+) -> None:
+    peer = resource(
+        "BGPPeer",
+        "router",
+        myASN=64512,
+        peerASN=64513,
+        peerAddress=ROUTER,
+        password=SIGNED,
+        bfdProfile="plain",
+    )
+    configuration = [
+        resource("IPAddressPool", "routed", addresses=["203.0.113.0/28"]),
+        resource("BGPAdvertisement", "routed", ipAddressPools=["routed"]),
+        resource("BFDProfile", "plain"),
+        peer,
+    ]
+    sessions = {
+        node.replace("-", ""): session(address, f'password "{SIGNED}"; bfd on;')
+        for node, address in NODES.items()
+    }
+    with routed(cluster, tmp_path, sessions) as world:
+        system.apply(*configuration)
+        try:
+            gets(web, "web", "203.0.113.0")
+            until(
+                lambda: world.bird.routes() == {"203.0.113.0/32": set(sessions)},
+                within=60,
+                what="routes by way of each node",
+                every=0.2,
+            )
+            assert world.client.run("curl", "-s", "-m", "5", f"http://203.0.113.0:{PORT}").startswith("web-")
+            # Let out in an orderly way, a speaker withdraws its routes at once.
+            pod = speakers(system)[0]
+            gone = pod["spec"]["nodeName"].replace("-", "")
+            system.kubectl("delete", "pod", pod["metadata"]["name"], "--wait=false")
+            left = set(sessions) - {gone}
+            until(lambda: world.bird.routes() == {"203.0.113.0/32": left}, what=f"{gone} has withdrawn")
+        finally:
+            for each in configuration:
+                system.kubectl("delete", each["kind"], each["metadata"]["name"])
+    system.rolled_out("daemonset/speaker")
 
 
 def _announcer(system: Namespace) -> str:
