@@ -118,6 +118,8 @@ def test_what_runs(system: Namespace, configured: None) -> None:
         assert "Read-only file system" in written.stderr
     controller = pods[0]["metadata"]["name"]
     assert system.exec(controller, "id", "-u").stdout == "65534\n"
+    # The image is for the other components, too.
+    system.exec(controller, "python3", "-c", "import buoy.dns.process, buoy.proxy.process")
 
 
 def test_the_speakers_key_is_made_once(system: Namespace) -> None:
