@@ -41,12 +41,13 @@ def _command(name: str) -> click.Command:
     options_class: Any = getattr(module, options_name)
 
     def run(**values: Any) -> None:
-        from ..cluster.process import run_component
+        from ..cluster.process import run_component, set_up_logging
 
         try:
             options = options_class(**values)
         except ValueError as error:
             raise click.UsageError(str(error)) from error
+        set_up_logging()
         run_component(lambda: getattr(module, main_name)(options))
 
     return click.Command(name, params=_parameters(options_class), callback=run, help=_help(options_class))

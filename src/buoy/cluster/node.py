@@ -17,7 +17,7 @@ from ..network import lan
 from . import cluster_dns, containerd, linux, uplink
 from .config import ClusterConfig
 from .images import PAUSE
-from .process import run_component, set_up_logging
+from .process import run_component
 from .state import StateFolder
 from .supervisor import Process, Supervisor, execute, in_child, spawn
 
@@ -63,7 +63,6 @@ def start(config: ClusterConfig, folder: StateFolder, node: str) -> int:
 
 
 def _main(config: ClusterConfig, folder: StateFolder, node: str, plugged: int) -> None:
-    set_up_logging()
     linux.sethostname(node)
     _mount(folder.node(node))
     if not os.read(plugged, 16):

@@ -15,6 +15,7 @@ log = logging.getLogger(__name__)
 
 
 def set_up_logging() -> None:
+    """Log to standard error, wherever that goes: forks inherit this, each with its own."""
     logging.basicConfig(
         stream=sys.stderr,
         level=logging.INFO,
@@ -25,7 +26,6 @@ def set_up_logging() -> None:
 
 def run_component(*mains: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Run coroutines together until SIGTERM or SIGINT; if one ends, all do."""
-    set_up_logging()
     uvloop.run(_until_signal(mains))
 
 
