@@ -236,3 +236,30 @@ def test_speakers_that_start_together_do_not_all_take_an_address(world, tmp_path
         wait_until(lambda: wires.agreed(*ALL))
         wait_until(lambda: len(capture.lines) >= 2)
     assert {line.split()[1] for line in capture.lines if "ARP" in line} == {on_lan(nodes, RANKING[IPV4][0])}
+
+
+def test_a_node_whose_lan_is_back_takes_nothing_before_it_knows_who_is_there(world, wires, nodes):
+    """Others answer for what was here. One who hears nobody for a second is alone, and answers again."""
+    first, second, _ = RANKING[IPV4]
+    victim = wires.running[first]
+    whole = victim.orders
+    world.split(nodes[first])
+    victim.tell(dataclasses.replace(whole, interfaces=()))
+    wait_until(lambda: wires.owners(IPV4) == [first, second] or wires.owners(IPV4) == [second, first])
+    victim.tell(whole)
+    wait_until(lambda: IPV4 not in victim.report.announced, within=0.9)
+    wait_until(lambda: IPV4 in victim.report.announced)
+    world.join(nodes[first])
+    wait_until(lambda: wires.agreed(*ALL))
+    assert wires.owners(IPV4) == [first]
+
+
+def test_a_peer_that_is_back_at_another_hardware_address_is_found(world, wires, nodes):
+    first, second, _ = RANKING[IPV4]
+    world.split(nodes[first])
+    wait_until(lambda: first not in wires.running[second].report.alive)
+    # Whatever the kernel is told meanwhile, it asks the peer itself.
+    nodes[second].ip(f"neigh replace {nodes[first].address} lladdr 02:00:00:00:00:01 dev eth0 nud reachable")
+    world.join(nodes[first])
+    wait_until(lambda: wires.agreed(*ALL))
+    assert neighbour(nodes[second], nodes[first].address) == on_lan(nodes, first)

@@ -6,6 +6,7 @@ whoami.py PORT...
 import socket
 import sys
 import threading
+from contextlib import suppress
 
 
 def answer(peer, port):
@@ -15,11 +16,16 @@ def answer(peer, port):
 def serve_tcp(port):
     listening = socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
     while True:
-        connection, peer = listening.accept()
-        with connection:
-            connection.recv(4096)
-            body = answer(peer, port)
-            connection.sendall(b"HTTP/1.0 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+        # One whose client is cut off in the middle does not hold up the others.
+        threading.Thread(target=serve_one, args=(*listening.accept(), port), daemon=True).start()
+
+
+def serve_one(connection, peer, port):
+    with connection, suppress(OSError):
+        connection.settimeout(10)
+        connection.recv(4096)
+        body = answer(peer, port)
+        connection.sendall(b"HTTP/1.0 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
 
 
 def serve_udp(port):

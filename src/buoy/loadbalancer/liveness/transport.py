@@ -8,12 +8,15 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from . import message
 from .detector import Detector
+from .neighbours import Neighbours
 
 log = logging.getLogger(__name__)
 
 _LARGEST = 65536
 _MOST_AT_ONCE = 1024
 _MSG_CONFIRM = 0x800
+_ASK_AGAIN = 0.3
+"""Seconds between two questions for the hardware address of a peer that is not heard any more."""
 
 
 class Transport:
@@ -29,6 +32,10 @@ class Transport:
         self._wanted: tuple[str, ...] = ()
         self._theirs: Mapping[str, Sequence[str]] = {}
         self._due = 0.0
+        self._neighbours = Neighbours()
+        self._ask_again: dict[str, float] = {}
+        self.interfaces: Sequence[int] = ()
+        """The indexes of those on which peers may be neighbours."""
 
     @property
     def sockets(self) -> list[socket.socket]:
@@ -84,9 +91,13 @@ class Transport:
         sock, address = self._peers[name]
         said = self._detector.message(name, now)
         data = message.encode(said, self._key)
-        # Who was heard once is at the hardware address that the kernel knows. Without this a link that heals
-        # could stay silent for a second, until the kernel asks for that address again.
-        flags = _MSG_CONFIRM if said.echo else 0
+        # Who is heard is at the hardware address that the kernel knows. One who was heard once may have come
+        # back with another, and the kernel asks for one that does not answer only once a second.
+        flags = _MSG_CONFIRM if said.hears_you else 0
+        if said.echo and not said.hears_you and now >= self._ask_again.get(name, 0.0):
+            self._ask_again[name] = now + _ASK_AGAIN
+            for index in self.interfaces:
+                self._neighbours.forget(address, index)
         try:
             sock.sendto(data, flags, (address, self._port))
         except OSError as error:
@@ -97,6 +108,7 @@ class Transport:
             self._failed.discard(name)
 
     def close(self) -> None:
+        self._neighbours.close()
         for sock in self._sockets.values():
             sock.close()
 

@@ -34,6 +34,9 @@ _SETTLING = (MISSES + 1) * INTERVAL
 _COURTESY = 0.05
 """Seconds in which all that start together say that they are ready, before any of them takes an address."""
 
+_RETURNING = 1.0
+"""The same when the LAN is there again: others answer for what was here, and reach what we may not yet."""
+
 _FAREWELLS = (0.02, 0.02, 0.02)
 """Seconds after each of so many goodbyes, in which addresses are still answered for."""
 
@@ -69,7 +72,7 @@ class Wire:
     def obey(self, new: Orders, now: float) -> None:
         """Go by *new* from now on."""
         if self._orders is None:
-            self._settled_at = now + _SETTLING
+            self._settle(now, _SETTLING)
         old, self._orders = self._orders or Orders(), new
         if (old.addresses, old.peers) != (new.addresses, new.peers):
             self.transport.use(new.addresses, new.peers)
@@ -81,7 +84,10 @@ class Wire:
             self._changed = True
         if old.interfaces != new.interfaces:
             self.responder.use(new.interfaces)
+            self.transport.interfaces = [interface.index for interface in new.interfaces]
             if not set(new.interfaces) <= set(old.interfaces):
+                if new.peers and not self._detector.heard(now):
+                    self._settle(now, _RETURNING)
                 self._announce(self._owned, now)
             self._changed = True
         self._compete(now)
@@ -147,6 +153,12 @@ class Wire:
     def close(self) -> None:
         self.responder.close()
         self.transport.close()
+
+    def _settle(self, now: float, seconds: float) -> None:
+        """Take nothing before all others are heard, or that time has passed."""
+        self._settled_at = now + seconds
+        self._detector.ready = False
+        self._view = self._detector.view(now)
 
     def _hears_all(self, now: float) -> bool:
         return self._orders is not None and self._detector.heard(now) >= self._orders.peers.keys()
