@@ -245,7 +245,8 @@ def test_a_node_whose_lan_is_back_takes_nothing_before_it_knows_who_is_there(wor
     whole = victim.orders
     world.split(nodes[first])
     victim.tell(dataclasses.replace(whole, interfaces=()))
-    wait_until(lambda: wires.owners(IPV4) == [first, second] or wires.owners(IPV4) == [second, first])
+    wait_until(lambda: victim.report.alive == (first,))
+    wait_until(lambda: wires.owners(IPV4) == sorted([first, second]))
     victim.tell(whole)
     wait_until(lambda: IPV4 not in victim.report.announced, within=0.9)
     wait_until(lambda: IPV4 in victim.report.announced)
