@@ -10,10 +10,15 @@ from pathlib import Path
 
 import pytest
 
+import balancer
 import manifests
+import router
+from bird import Bird
 from buoy.api.formats import host_port
+from lan import LanMachine
 from local_cluster import LocalCluster, Namespace, Object, until
-from viewpoints import ask, both, whoami
+from neighbours import arping, ndisc, neighbour
+from viewpoints import ASK, ask, both, whoami
 
 pytestmark = pytest.mark.e2e
 
@@ -255,6 +260,36 @@ def test_the_api_server_has_both_addresses(cluster: LocalCluster) -> None:
         assert cluster.on_node("node-1", *check).stdout == "ok"
     health = cluster.on_node("node-1", "curl", "-s", f"[{LAN[6]}81]:10256/healthz").stdout
     assert json.loads(health)["nodeEligible"]
+
+
+def test_a_load_balancer_in_both_families(cluster: LocalCluster, world: Namespace, tmp_path: Path) -> None:
+    """One node answers for both addresses, by ARP and by NDP; all announce the IPv6 route over IPv6."""
+    machine_at = {4: f"{LAN[4]}210", 6: f"{LAN[6]}210"}
+    pool = {4: f"{LAN[4]}240", 6: f"{LAN[6]}240"}
+    peer = {"peerAddress": machine_at[6], "peerASN": 64513, "myASN": 64512, "connectTime": "1s"}
+    Namespace(cluster, balancer.NAMESPACE).apply(
+        balancer.resource("IPAddressPool", "both", addresses=[f"{pool[4]}/32", f"{pool[6]}/128"]),
+        balancer.resource("L2Advertisement", "both"),
+        balancer.resource("BGPAdvertisement", "both"),
+        balancer.resource("BGPPeer", "router", **peer),
+    )
+    dual: Object = {"ipFamilyPolicy": "RequireDualStack", "selector": {"app": "who"}}
+    world.apply(balancer.service("balanced", ports=both(8080, 9000), **dual))
+    winner = balancer.ranking(pool[4], ["node-1", "node-2"])[0]
+    sessions = {f"n{n}": router.session(f"{LAN[6]}{79 + n}") for n in (1, 2)}
+    with LanMachine(cluster, "client", machine_at[4], machine_at[6]) as machine:
+        (mac,) = arping(machine, f"{LAN[4]}{79 + int(winner[-1])}")
+        until(lambda: arping(machine, pool[4]) == [mac])
+        until(lambda: ndisc(machine, pool[6]) == [mac])
+
+        def serves(address: str) -> bool:
+            return answered([machine.run("python3", str(ASK), of(address, 8080)[0])])
+
+        for address in pool.values():
+            until(lambda address=address: serves(address))  # type: ignore[misc]
+            assert neighbour(machine, address) == mac
+        with Bird(machine, machine_at[4], tmp_path, sessions) as bird:
+            until(lambda: bird.routes() == {f"{pool[6]}/128": {"n1", "n2"}}, within=40)
 
 
 def test_a_cluster_of_ipv6_alone(buoy_home: Path) -> None:
