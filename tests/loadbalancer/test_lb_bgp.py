@@ -15,6 +15,7 @@ import pytest
 
 from bird import Bird
 from buoy.loadbalancer.announcements import Route
+from buoy.loadbalancer.bgp import daemons
 from buoy.loadbalancer.bgp.daemons import Daemons
 from buoy.loadbalancer.bgp.frr import Configuration, commands, configuration, router_id
 from buoy.loadbalancer.model import BfdProfile, Peer
@@ -349,3 +350,15 @@ async def test_what_frr_does_not_take_is_told(world, folder):
         await eventually(lambda: f"neighbor {ROUTER} password ..." in speaking.daemons.error)
         await speaking.announce([PEER], {})
         await eventually(lambda: not speaking.daemons.error)
+
+
+async def test_without_frr_the_speaker_says_what_to_install(folder, monkeypatch, caplog):
+    monkeypatch.setattr(daemons, "_FOLDERS", (str(folder),))
+    speaking = Daemons(folder)
+    speaking.want(configuration([PEER], {}))
+    running = asyncio.create_task(speaking.run())
+    expected = f"there is no zebra in {folder}: install frr for announcing by BGP"
+    await eventually(lambda: speaking.error == expected)
+    running.cancel()
+    await asyncio.wait([running])
+    assert expected in caplog.text
