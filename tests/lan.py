@@ -106,3 +106,11 @@ def longest_silence(requests: list[Request], since: float, until: float) -> floa
 def lost(requests: list[Request], since: float, until: float) -> int:
     """How many requests that began in this time were not answered."""
     return sum(not each.answered and since <= each.began <= until for each in requests)
+
+
+def late(requests: list[Request], since: float, until: float, after: float = 0.5) -> int:
+    """How many requests that began in this time were answered, but only *after* so many seconds or more."""
+    return sum(
+        each.answered and since <= each.began <= until and each.ended - each.began >= after
+        for each in requests
+    )
