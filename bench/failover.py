@@ -45,7 +45,9 @@ WATCHED, WATCHED_WITHOUT_BFD = 1.5, 5.0
 
 REFERENCE_TIMES = 10
 
-HEADING = "longest time without an answer: p50, p99, max; requests late (over 0.5 s) and lost; and when all is mended"
+HEADING = (
+    "longest time without an answer: p50, p99, max; requests late (over 0.5 s), lost; when all is mended"
+)
 METALLB = "MetalLB, the announcing node's link cut, 5 cuts on a machine like this: 5.4 to 7.0 s, median 5.7 s"
 
 Fault = Callable[[Site], AbstractContextManager[None]]
