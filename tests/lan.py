@@ -79,7 +79,7 @@ class Asking:
         self._reader.join(20)
         assert self._process.wait(20) == 0
 
-    def is_answered_again(self, within: float = 15) -> None:
+    def is_answered_again(self, within: float = 30) -> None:
         """Wait until a request that begins now or later is answered."""
         moment = time.monotonic()
         until(lambda: self.answered_since(moment), within=within, what="an answer", every=0.01)

@@ -26,7 +26,7 @@ PREFIX = f"{ADDRESS}/32"
 PASSWORD = "of-both"
 INNER = "192.168.1.221"
 NEIGHBOURS = {f"n{node[-1]}" for node in NODES}
-BFD = "bfd { min rx interval 100 ms; min tx interval 100 ms; multiplier 3; };"
+BFD = "bfd { min rx interval 300 ms; min tx interval 300 ms; multiplier 5; };"
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def site(cluster: LocalCluster) -> Iterator[Site]:
     with balancer.site(cluster, "203.0.113.64/28") as site:
         site.apply(secret)
         site.apply(
-            resource("BFDProfile", "quick", receiveInterval=100, transmitInterval=100, detectMultiplier=3)
+            resource("BFDProfile", "quick", receiveInterval=300, transmitInterval=300, detectMultiplier=5)
         )
         site.apply(*peers)
         site.advertise("BGPAdvertisement")
