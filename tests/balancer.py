@@ -20,6 +20,8 @@ POOL = "test"
 PORT = 8080
 CLIENT = "192.168.1.210"
 NODES = {"node-1": "192.168.1.80", "node-2": "192.168.1.81", "node-3": "192.168.1.82"}
+VICTIM = "node-3"
+"""The node that comes to harm."""
 EXCLUDE_LABEL = "node.kubernetes.io/exclude-from-external-load-balancers"
 
 _VERSIONS = {"BGPPeer": "v1beta2"}
@@ -179,3 +181,21 @@ def silent(pid: int) -> Iterator[None]:
 def all_ready(cluster: LocalCluster) -> bool:
     template = "jsonpath={range .items[*]}{.status.conditions[?(@.type=='Ready')].status} {end}"
     return set(cluster.kubectl("get", "nodes", "-o", template).stdout.split()) == {"True"}
+
+
+@contextmanager
+def stopped(site: Site) -> Iterator[None]:
+    site.cluster.buoy("node stop", VICTIM)
+    try:
+        yield
+    finally:
+        site.cluster.buoy("node start", VICTIM)
+
+
+@contextmanager
+def cut(site: Site) -> Iterator[None]:
+    site.cluster.buoy("node cut", VICTIM)
+    try:
+        yield
+    finally:
+        site.cluster.buoy("node heal", VICTIM)

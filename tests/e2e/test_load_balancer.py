@@ -15,7 +15,20 @@ from ipaddress import ip_address
 import pytest
 
 import balancer
-from balancer import CLIENT, EXCLUDE_LABEL, NODES, PORT, Site, on, process_of, ranking, won_by
+from balancer import (
+    CLIENT,
+    EXCLUDE_LABEL,
+    NODES,
+    PORT,
+    VICTIM,
+    Site,
+    cut,
+    on,
+    process_of,
+    ranking,
+    stopped,
+    won_by,
+)
 from lan import Asking, lost
 from local_cluster import LocalCluster, until
 from neighbours import Capture, arping, neighbour
@@ -160,7 +173,6 @@ def test_a_service_of_another_class_is_left_alone_and_a_deleted_one_withdrawn(si
         assert len(seen.lines) == before
 
 
-VICTIM = "node-3"
 VICTIMS = won_by(VICTIM, POOL)
 SUCCESSOR = ranking(VICTIMS)[1]
 
@@ -172,24 +184,6 @@ def harmless(site: Site) -> str:
     site.moves_to(VICTIMS, VICTIM)
     until(lambda: site.ask(VICTIMS)[0].startswith("who-1 "))
     return VICTIMS
-
-
-@contextmanager
-def stopped(site: Site) -> Iterator[None]:
-    site.cluster.buoy("node stop", VICTIM)
-    try:
-        yield
-    finally:
-        site.cluster.buoy("node start", VICTIM)
-
-
-@contextmanager
-def cut(site: Site) -> Iterator[None]:
-    site.cluster.buoy("node cut", VICTIM)
-    try:
-        yield
-    finally:
-        site.cluster.buoy("node heal", VICTIM)
 
 
 @contextmanager

@@ -7,13 +7,25 @@ import math
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 
 import pytest
 
 import balancer
 import router
-from balancer import EXCLUDE_LABEL, NAMESPACE, NODES, PORT, Site, on, process_of, resource
+from balancer import (
+    EXCLUDE_LABEL,
+    NAMESPACE,
+    NODES,
+    PORT,
+    VICTIM,
+    Site,
+    cut,
+    on,
+    process_of,
+    resource,
+    stopped,
+)
 from bird import Bird
 from lan import Asking, LanMachine, lost
 from local_cluster import LocalCluster, until
@@ -171,27 +183,6 @@ def test_what_advertisements_say_of_routes(site: Site, routed: Routed, inner: Bi
         site.advertise("BGPAdvertisement", peers=[], nodeSelectors=[], aggregationLength=32, communities=[])
         site.remove("Community", "names")
     announced_by(routed.bird, *NEIGHBOURS)
-
-
-VICTIM = "node-3"
-
-
-@contextmanager
-def cut(site: Site) -> Iterator[None]:
-    site.cluster.buoy("node cut", VICTIM)
-    try:
-        yield
-    finally:
-        site.cluster.buoy("node heal", VICTIM)
-
-
-@contextmanager
-def stopped(site: Site) -> Iterator[None]:
-    site.cluster.buoy("node stop", VICTIM)
-    try:
-        yield
-    finally:
-        site.cluster.buoy("node start", VICTIM)
 
 
 @pytest.mark.parametrize("fault", [cut, stopped])
