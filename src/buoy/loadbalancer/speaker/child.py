@@ -24,7 +24,7 @@ _LONGEST_LINE = 1 << 24
 class Child:
     """*reported* is called with each report, and with an empty one if the process has ended.
 
-    It is started when there is something to announce on the LAN.
+    It is started with the first orders.
     """
 
     def __init__(self, node: str, port: int, reported: Callable[[Report], None]) -> None:
@@ -52,7 +52,7 @@ class Child:
         delay = 0.0
         loop = asyncio.get_running_loop()
         while True:
-            while self._key is None or not (self._orders and self._orders.contests):
+            while self._key is None or self._orders is None:
                 await self._changed.wait()
                 self._changed.clear()
             started = loop.time()

@@ -51,6 +51,7 @@ class Speaker:
         folder = Path(options.folder)
         self._key_file = folder / "key"
         self._child = Child(node, options.port, self._reported)
+        self._on_wire = False
         self._daemons = Daemons(folder / "frr")
         self._metrics = Metrics(node)
         self._events = EventRecorder(client, "metallb-speaker", node)
@@ -176,7 +177,10 @@ class Speaker:
             {facts.key: self._serving(facts.key) for facts in services},
         )
         self._decided = True
-        self._child.order(self._orders(interfaces))
+        # On all nodes alike, or those that are on the wire would take the others for dead.
+        self._on_wire = self._on_wire or bool(config.layer2 or config.bgp)
+        if self._on_wire:
+            self._child.order(self._orders(interfaces))
         name = self._options.node_name
         node = self._nodes.get(name)
         default_id = router_id(name, node["facts"].addresses if node else ())
