@@ -6,8 +6,6 @@ import itertools
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -86,14 +84,6 @@ class Asking:
 
     def answered_since(self, moment: float) -> bool:
         return any(each.answered and each.began >= moment for each in reversed(self.requests))
-
-
-@contextmanager
-def watching(seconds: float) -> Iterator[float]:
-    """The present moment; at the end, waits until *seconds* have passed since."""
-    moment = time.monotonic()
-    yield moment
-    time.sleep(max(0.0, moment + seconds - time.monotonic()))
 
 
 def longest_silence(requests: list[Request], since: float, until: float) -> float:

@@ -21,21 +21,9 @@ from buoy.proxy import Options, run
 from buoy.proxy.health import Health, ServiceHealth
 from buoy.proxy.plan import HealthCheck
 from client.small_api_server import SmallApiServer
-from topology import Answering, World, ask
+from topology import ask
 
 pytestmark = pytest.mark.kernel
-
-
-@pytest.fixture
-def world():
-    with World() as world:
-        yield world
-
-
-@pytest.fixture
-def servers():
-    with Answering() as servers:
-        yield servers
 
 
 class Cluster:

@@ -22,6 +22,7 @@ from .. import SpeakerOptions, announcements, request
 from ..announcements import BGP, LAYER2, Plan
 from ..bgp.daemons import BgpError, Daemons
 from ..bgp.frr import configuration, router_id
+from ..config.resources import SERVICE_BGP_STATUSES, SERVICE_L2_STATUSES
 from ..following import Configs
 from ..layer2 import links
 from ..layer2.interfaces import Interface
@@ -30,7 +31,7 @@ from ..states import ConfigurationState
 from .child import Child
 from .metrics import Metrics
 from .orders import Contest, Orders, Report
-from .statuses import BGP_STATUSES, L2_STATUSES, Statuses
+from .statuses import Statuses
 
 log = logging.getLogger(__name__)
 
@@ -56,8 +57,8 @@ class Speaker:
         self._metrics = Metrics(node)
         self._events = EventRecorder(client, "metallb-speaker", node)
         self._statuses = {
-            LAYER2: Statuses(client, L2_STATUSES, options.namespace, node),
-            BGP: Statuses(client, BGP_STATUSES, options.namespace, node),
+            LAYER2: Statuses(client, SERVICE_L2_STATUSES, options.namespace, node),
+            BGP: Statuses(client, SERVICE_BGP_STATUSES, options.namespace, node),
         }
         self._annotations = WorkQueue()
         self._services = Informer(client, SERVICES, transform=self._small_service)

@@ -14,10 +14,9 @@ from buoy.api.resource import CUSTOM_RESOURCE_DEFINITIONS, Resource
 from buoy.api.status import StatusError
 from buoy.client import Client, Informer, WorkQueue
 
-log = logging.getLogger(__name__)
+from ..config.resources import SERVICE_L2_STATUSES
 
-L2_STATUSES = Resource("metallb.io", "v1beta1", "servicel2statuses", "ServiceL2Status")
-BGP_STATUSES = Resource("metallb.io", "v1beta1", "servicebgpstatuses", "ServiceBGPStatus")
+log = logging.getLogger(__name__)
 
 NODE_LABEL = "metallb.io/node"
 NAME_LABEL = "metallb.io/service-name"
@@ -76,7 +75,7 @@ class Statuses:
         self._resource = resource
         self._namespace = namespace
         self._node = node
-        self._exclusive = resource is L2_STATUSES
+        self._exclusive = resource == SERVICE_L2_STATUSES
         self._prefix = "l2-" if self._exclusive else "bgp-"
         self._wanted: Mapping[str, Object] = {}
         self._alive = frozenset[str]()
