@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Iterable
 
 BRIDGE = "lan0"
+_HARDWARE_ADDRESS = "02:00:00:00:00:01"
 _LOWEST_PRIORITY = 4294967295
 
 # A route that says "unreachable" tells a client so five times, and then once a second, whatever icmp_ratemask
@@ -30,9 +31,11 @@ def make(addresses: Iterable[str], unreachable: Iterable[str]) -> None:
     The namespace forwards for the machines on the LAN. The ranges *unreachable* are refused at once, unless
     there is a route to them that prevails.
     """
+    # Left alone, a bridge takes the lowest hardware address of its ports. A machine that comes or goes would
+    # change the gateway's, and the others send to the old one until they ask again: some ten seconds.
     _ip(
         "link set lo up",
-        f"link add {BRIDGE} type bridge forward_delay 0 stp_state 0",
+        f"link add {BRIDGE} address {_HARDWARE_ADDRESS} type bridge forward_delay 0 stp_state 0",
         f"link set {BRIDGE} up",
         *(_add(address, BRIDGE) for address in addresses),
         *(f"route add unreachable {destination} metric {_LOWEST_PRIORITY}" for destination in unreachable),
