@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
@@ -82,6 +83,16 @@ def test_both_addresses_of_a_service_are_decided_by_its_first():
             NODES,
             "noMatchingAdvertisement",
         ),
+        (
+            with_layer2(
+                Layer2Advertisement("x", FIRST, service_selectors=(select(app="web"),)),
+                Layer2Advertisement("y", FIRST),
+            ),
+            [replace(WEB, shares=True)],
+            None,
+            NODES,
+            announcements.SHARED_AND_SELECTED,
+        ),
         (PLAIN, [WEB], {}, NODES, "noEndpoints"),
         (
             PLAIN,
@@ -105,6 +116,19 @@ def test_why_this_node_does_not_contend(config, services, serving, nodes, reason
     found = decide(config, services, serving, nodes)
     assert found.reasons["default/web", "layer2"] == reason
     assert not any("a" in contest.scores for contest in found.contests.values())
+
+
+def test_a_shared_address_is_announced_where_no_matching_advertisement_selects_services():
+    """Nor does it matter to one that is not shared, or to BGP."""
+    selecting = Layer2Advertisement("x", FIRST, service_selectors=(select(app="web"),))
+    elsewhere = Layer2Advertisement("y", FIRST, service_selectors=(select(app="other"),))
+    shared = replace(WEB, shares=True)
+    assert decide(with_layer2(selecting)).contests
+    assert decide(services=[shared]).contests
+    assert decide(with_layer2(*PLAIN.layer2, elsewhere), [shared]).contests
+    peer = Peer("router", 64512, 64513, address="192.168.1.200")
+    bgp = BgpAdvertisement("x", FIRST, service_selectors=(select(app="web"),), peers=frozenset({"router"}))
+    assert decide(Config(pools=(POOL,), bgp=(bgp,), peers=(peer,)), [shared]).peers_of
 
 
 def test_a_local_policy_leaves_nodes_with_endpoints():

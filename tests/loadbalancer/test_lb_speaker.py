@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from bird import Bird
+from buoy.api.selectors import from_labels
 from buoy.client import Client
 from buoy.loadbalancer import SpeakerOptions
 from buoy.loadbalancer.election import rank
@@ -263,8 +264,8 @@ async def test_layer2(cluster):
     await eventually(lambda: answers(cluster) == [third])
 
 
-async def test_interfaces_and_classes(cluster):
-    """One that names an interface that is not there is told so; a Service of another class is left alone."""
+async def test_interfaces_classes_and_sharing(cluster):
+    """What keeps a Service from being announced is told to it; one of another class is left alone."""
     await eventually(lambda: answers(cluster) == [winner()])
     await cluster.put("services", service("other", OTHER, loadBalancerClass="example.com/else"))
     await cluster.put("endpointslices", slice_of("other"))
@@ -276,6 +277,17 @@ async def test_interfaces_and_classes(cluster):
     cluster.configs.set(config())
     await eventually(lambda: answers(cluster) == [winner()])
     assert answers(cluster, OTHER) == []
+    cluster.configs.set(config(service_selectors=(from_labels({"app": "web"}),)))
+    labelled = service()
+    labelled["metadata"]["labels"] = {"app": "web"}
+    await cluster.put("services", labelled)
+    await eventually(lambda: answers(cluster) == [winner()])
+    labelled["metadata"]["annotations"] = {"metallb.universe.tf/allow-shared-ip": "key"}
+    await cluster.put("services", labelled)
+    await eventually(lambda: answers(cluster) == [])
+    await eventually(lambda: any("allow-shared-ip" in told for told in events(cluster, "announceFailed")))
+    cluster.configs.set(config())
+    await eventually(lambda: answers(cluster) == [winner()])
 
 
 async def test_bgp(cluster):

@@ -31,12 +31,16 @@ SERVICE_NAME_LABEL = "kubernetes.io/service-name"
 LAYER2 = "layer2"
 BGP = "bgp"
 
+SHARED_AND_SELECTED = "sharedIPWithServiceSelectors"
+"""Services of one address might be selected by different advertisements, which name different nodes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Service:
     """A Service of type LoadBalancer that has *addresses*; *local* is its external traffic policy.
 
-    *protocol*: announced by that one only, empty for whatever advertisements say.
+    *protocol*: announced by that one only, empty for whatever advertisements say. *shares*: it lets other
+    Services have its addresses.
     """
 
     key: str
@@ -44,6 +48,7 @@ class Service:
     local: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
     protocol: Protocol = ""
+    shares: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +105,7 @@ class Plan:
     reasons: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
 
-def service(obj: Object, protocol: Protocol = "") -> Service | None:
+def service(obj: Object, protocol: Protocol = "", *, shares: bool = False) -> Service | None:
     """The facts of a Service; None if there is nothing to announce."""
     spec = obj["spec"]
     ingress = ((obj.get("status") or {}).get("loadBalancer") or {}).get("ingress") or ()
@@ -113,6 +118,7 @@ def service(obj: Object, protocol: Protocol = "") -> Service | None:
         local=spec.get("externalTrafficPolicy") == "Local",
         labels=meta.labels(obj),
         protocol=protocol,
+        shares=shares,
     )
 
 
@@ -220,6 +226,8 @@ class _Planner:
         ]
         if not advertisements:
             return "noMatchingAdvertisement"
+        if service.shares and any(one.service_selectors for one in advertisements):
+            return SHARED_AND_SELECTED
         if not serving:
             return "noEndpoints"
         scores: Mapping[str, int] = self._scores(advertisements)

@@ -19,7 +19,7 @@ from buoy.api.status import StatusError
 from buoy.client import Client, EventRecorder, Informer, WorkQueue, serve
 
 from .. import SpeakerOptions, announcements, request
-from ..announcements import BGP, LAYER2, Plan
+from ..announcements import BGP, LAYER2, SHARED_AND_SELECTED, Plan
 from ..bgp.daemons import BgpError, Daemons
 from ..bgp.frr import configuration, router_id
 from ..config.resources import SERVICE_BGP_STATUSES, SERVICE_L2_STATUSES
@@ -39,6 +39,10 @@ _OPENELB_NODE = "layer2.openelb.kubesphere.io/v1alpha1"
 _SECRET = "memberlist"  # noqa: S105
 _SECRET_KEY = "secretkey"  # noqa: S105
 _LINKS_RETRY_SECONDS = 2.0
+_SHARED_AND_SELECTED = (
+    'not announced with protocol "layer2": metallb.io/allow-shared-ip cannot be used together with an '
+    "L2Advertisement that has serviceSelectors; remove the annotation or the selectors"
+)
 
 
 class Speaker:
@@ -72,6 +76,7 @@ class Speaker:
         self._decided = False
         self._report = Report()
         self._announced: dict[str, dict[str, Object]] = {LAYER2: {}, BGP: {}}
+        self._refused: frozenset[str] = frozenset()
 
     async def run(self) -> None:
         """Announce for ever; when cancelled, tell the others to take over."""
@@ -126,9 +131,10 @@ class Speaker:
     def _small_service(self, obj: Object) -> Object:
         ours = request.is_ours(obj, self._options.load_balancer_class)
         asked = request.read(obj, {}) if ours else None
+        shares = bool(asked and asked.sharing.key)
         return {
             "metadata": _identity(obj),
-            "facts": announcements.service(obj, asked.protocol) if asked else None,
+            "facts": announcements.service(obj, asked.protocol, shares=shares) if asked else None,
             "openelb": meta.annotations(obj).get(_OPENELB_NODE, "") if asked and asked.openelb else None,
         }
 
@@ -219,6 +225,7 @@ class Speaker:
         self._tell()
 
     def _tell(self) -> None:
+        self._tell_refused()
         layer2: dict[str, Object] = {}
         for address, contest in self._plan.contests.items():
             names = self._report.announced.get(str(address))
@@ -256,6 +263,16 @@ class Speaker:
         self._events.event(about, "Normal", "nodeAssigned", message)
         if protocol == LAYER2 and obj["openelb"] is not None:
             self._annotations.add(key)
+
+    def _tell_refused(self) -> None:
+        refused = frozenset(
+            key for (key, _), reason in self._plan.reasons.items() if reason == SHARED_AND_SELECTED
+        )
+        for key in refused - self._refused:
+            if obj := self._services.get(key):
+                about = {"apiVersion": "v1", "kind": "Service", **obj}
+                self._events.event(about, "Warning", "announceFailed", _SHARED_AND_SELECTED)
+        self._refused = refused
 
     async def _annotate(self, key: str) -> None:
         """Say on an OpenELB Service which node it is announced from."""
