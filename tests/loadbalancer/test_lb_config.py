@@ -294,10 +294,31 @@ def test_faults_of_custom_resources(sources, expected):
             "peers[0].ebgp-multihop",
         ),
         ("peers: [{peer-address: 10.1.0.1, my-asn: 1, peer-asn: 2, bfd-profile: x}]", "peers[0].bfd-profile"),
+        (
+            "peers: [{peer-address: 10.1.0.1, my-asn: 1, peer-asn: 2, router-id: here}]",
+            "peers[0].router-id",
+        ),
+        (
+            "peers: [{peer-address: 10.1.0.1, my-asn: 1, peer-asn: 2, peer-port: many}]",
+            "peers[0].peer-port",
+        ),
+        ("peers: [{peer-address: 10.1.0.1, my-asn: 1, peer-asn: 2, vrf: red}]", "peers[0].vrf"),
+        (
+            "peers: [{peer-address: 10.1.0.1, my-asn: 1, peer-asn: 2, node-selectors: [{matchLabels: {}}]}]",
+            "peers[0].node-selectors[0].matchLabels",
+        ),
+        (
+            "peers: [{peer-address: 10.1.0.1, my-asn: 1, peer-asn: 2, node-selectors: "
+            "[{match-expressions: [{key: a, operator: Near}]}]}]",
+            "peers[0].node-selectors[0]",
+        ),
+        ("peers: [5]", "peers[0]"),
         ("bgp-communities: {vpn: 1}", "bgp-communities[...]"),
         ("bgp-communities: {vpn: '1:2:3'}", "bgp-communities[vpn]"),
         ("bfd-profiles: [{name: a, detect-multiplier: 1}]", "bfd-profiles[0].detect-multiplier"),
         ("bfd-profiles: [{name: a}, {name: a}]", "bfd-profiles[1].name"),
+        ("bfd-profiles: [{echo-mode: true}]", "bfd-profiles[0].name"),
+        ("bfd-profiles: [{name: a, echo-interval: soon}]", "bfd-profiles[0].echo-interval"),
     ],
 )
 def test_faults_of_the_config_map(text, expected):

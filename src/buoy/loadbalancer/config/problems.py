@@ -36,7 +36,7 @@ class Path(NamedTuple):
             return error.path
         rest = error.path.removeprefix("spec")
         if self.in_file:
-            rest = ".".join(map(_file_name, rest.split(".")))
+            rest = ".".join(map(file_name, rest.split(".")))
         return self.prefix + rest
 
 
@@ -62,14 +62,15 @@ class Problems:
 
 
 _IN_FILES = {"ebgpMultiHop": "ebgp-multihop", "localPref": "localpref", "avoidBuggyIPs": "avoid-buggy-ips"}
-_ASN = re.compile(r"(?<=[a-z])ASN")
+_ACRONYM = re.compile(r"(?<=[a-z])(ASN|ID)\b")
 _WORD = re.compile(r"(?<=[a-z])([A-Z])")
 
 
-def _file_name(part: str) -> str:
+def file_name(part: str) -> str:
     """A field's name as the ConfigMap writes it: with dashes."""
     name, bracket, rest = part.partition("[")
-    name = _IN_FILES.get(name) or _WORD.sub(lambda match: f"-{match[1].lower()}", _ASN.sub("Asn", name))
+    words = _ACRONYM.sub(lambda match: match[1].capitalize(), name)
+    name = _IN_FILES.get(name) or _WORD.sub(lambda match: f"-{match[1].lower()}", words)
     return name + bracket + rest
 
 
