@@ -336,7 +336,7 @@ def test_event_faults() -> None:
 
 
 def test_every_kind_is_declared_once() -> None:
-    assert len({kind.resource for kind in KINDS}) == len(KINDS) == 24
+    assert len({kind.resource for kind in KINDS}) == len(KINDS) == 27
     for kind in KINDS:
         assert kind.singular == kind.name.lower()
         assert kind.struct.name == kind.name

@@ -16,6 +16,7 @@ from .metadata import (
     validating,
 )
 from .models import apps_v1
+from .persistentvolumeclaim import default_spec as default_claim_spec
 from .podspec import default_template
 from .resource import CONTROLLER_REVISIONS, DAEMON_SETS, DEPLOYMENTS, REPLICA_SETS, STATEFUL_SETS
 from .selectors import format_object, from_labels
@@ -83,7 +84,7 @@ def default_stateful_set(stateful_set: Object) -> None:
     _default(spec, "replicas", 1)
     _default(spec, "revisionHistoryLimit", 10)
     for claim in spec.get("volumeClaimTemplates") or ():
-        _default(claim.setdefault("spec", {}), "volumeMode", "Filesystem")
+        default_claim_spec(claim.setdefault("spec", {}))
         claim.setdefault("status", {}).setdefault("phase", "Pending")
         claim.setdefault("apiVersion", "v1")
         claim.setdefault("kind", "PersistentVolumeClaim")

@@ -487,6 +487,8 @@ FIELD_NUMBERS: dict[str, str] = {
     "core_v1.TCPSocketAction": "port=1 host=2",
     "core_v1.Taint": "key=1 value=2 effect=3 *timeAdded=4",
     "core_v1.Toleration": "key=1 operator=2 value=3 effect=4 *tolerationSeconds=5",
+    "core_v1.TopologySelectorLabelRequirement": "key=1 values=2",
+    "core_v1.TopologySelectorTerm": "matchLabelExpressions=1",
     "core_v1.TopologySpreadConstraint": (
         "maxSkew=1 topologyKey=2 whenUnsatisfiable=3 *labelSelector=4 *minDomains=5 *nodeAffinityPolicy=6 "
         "*nodeTaintsPolicy=7 matchLabelKeys=8"
@@ -602,4 +604,8 @@ FIELD_NUMBERS: dict[str, str] = {
     "rbac_v1.RoleRef": "apiGroup=1 kind=2 name=3",
     "rbac_v1.Subject": "kind=1 apiGroup=2 name=3 namespace=4",
     "scheduling_v1.PriorityClass": "metadata=1 value=2 globalDefault=3 description=4 *preemptionPolicy=5",
+    "storage_v1.StorageClass": (
+        "metadata=1 provisioner=2 parameters=3 *reclaimPolicy=4 mountOptions=5 *allowVolumeExpansion=6 "
+        "*volumeBindingMode=7 allowedTopologies=8"
+    ),
 }

@@ -10,10 +10,13 @@ from .event import CORE_EVENT, EVENT
 from .kind import Kind
 from .namespace import NAMESPACE
 from .node import NODE
+from .persistentvolume import PERSISTENT_VOLUME
+from .persistentvolumeclaim import PERSISTENT_VOLUME_CLAIM
 from .pod import POD
 from .rbac import CLUSTER_ROLE, CLUSTER_ROLE_BINDING, ROLE, ROLE_BINDING
 from .service import SERVICE
 from .serviceaccount import SERVICE_ACCOUNT
+from .storageclass import STORAGE_CLASS
 
 KINDS: tuple[Kind, ...] = (
     NAMESPACE,
@@ -24,6 +27,8 @@ KINDS: tuple[Kind, ...] = (
     CONFIG_MAP,
     SECRET,
     SERVICE_ACCOUNT,
+    PERSISTENT_VOLUME,
+    PERSISTENT_VOLUME_CLAIM,
     CORE_EVENT,
     EVENT,
     LEASE,
@@ -35,6 +40,7 @@ KINDS: tuple[Kind, ...] = (
     JOB,
     CRON_JOB,
     ENDPOINT_SLICE,
+    STORAGE_CLASS,
     ROLE,
     CLUSTER_ROLE,
     ROLE_BINDING,

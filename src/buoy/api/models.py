@@ -32,6 +32,7 @@ from lightkube.models import (  # noqa: E402
     events_v1,
     meta_v1,
     rbac_v1,
+    storage_v1,
 )
 
 __all__ = [
@@ -44,4 +45,5 @@ __all__ = [
     "events_v1",
     "meta_v1",
     "rbac_v1",
+    "storage_v1",
 ]

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from . import formats, quantity
 from .meta import Object
 from .metadata import faults
+from .persistentvolumeclaim import validate_claim_template
 from .pod_containers import (
     FILE_FIELDS,
     validate_field_reference,
@@ -120,7 +121,7 @@ def _validate_empty_dir(source: Object, path: str) -> list[FieldError]:
     return [forbidden_field(f"{path}.sizeLimit", "SizeLimit field must be a valid resource quantity")]
 
 
-def _validate_host_path(source: Object, path: str) -> list[FieldError]:
+def validate_host_path(source: Object, path: str) -> list[FieldError]:
     target, kind = source.get("path"), source.get("type")
     if not target:
         return [required(f"{path}.path")]
@@ -243,12 +244,18 @@ def _validate_token(token: Object, path: str, volume_path: str) -> list[FieldErr
     return errors
 
 
+def _validate_ephemeral(source: Object, path: str) -> list[FieldError]:
+    template, here = source.get("volumeClaimTemplate"), f"{path}.volumeClaimTemplate"
+    return [required(here)] if template is None else validate_claim_template(template, here)
+
+
 _CHECKS: dict[str, Callable[[Object, str], list[FieldError]]] = {
     "emptyDir": _validate_empty_dir,
-    "hostPath": _validate_host_path,
+    "hostPath": validate_host_path,
     "nfs": _validate_nfs,
     "secret": _validate_keyed,
     "configMap": _validate_keyed,
     "downwardAPI": _validate_downward,
     "projected": _validate_projected,
+    "ephemeral": _validate_ephemeral,
 }

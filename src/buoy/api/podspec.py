@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .meta import Object
+from .persistentvolumeclaim import default_spec as default_claim_spec
 from .quantity import canonical
 
 _FILE_MODE = 0o644
@@ -168,7 +169,7 @@ def _default_volume(volume: Object) -> None:
         image["pullPolicy"] = "Always" if latest else "IfNotPresent"
     claim = (volume.get("ephemeral") or {}).get("volumeClaimTemplate")
     if claim:
-        _default(claim.setdefault("spec", {}), "volumeMode", "Filesystem")
+        default_claim_spec(claim.setdefault("spec", {}))
 
 
 def _default_downward_items(source: Object) -> None:

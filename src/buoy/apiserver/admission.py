@@ -12,6 +12,8 @@ from buoy.api.resource import (
     CLUSTER_ROLES,
     CUSTOM_RESOURCE_DEFINITIONS,
     NAMESPACES,
+    PERSISTENT_VOLUME_CLAIMS,
+    PERSISTENT_VOLUMES,
     PODS,
     ROLE_BINDINGS,
     ROLES,
@@ -22,6 +24,7 @@ from buoy.api.status import StatusError, forbidden, not_found
 from .authorization import Attributes, Authorizer
 from .bootstrap import SYSTEM_NAMESPACES
 from .registry import Registry, Write, generate_name
+from .volume_admission import admit_claim, admit_volume
 
 TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105
 _MIRROR = "kubernetes.io/config.mirror"
@@ -46,6 +49,10 @@ class StandardAdmission:
             await self._check_definition(kind)
         if kind.resource == PODS and old is None:
             await self._admit_pod(new)
+        elif kind.resource == PERSISTENT_VOLUME_CLAIMS:
+            await admit_claim(self._registry, new, old)
+        elif kind.resource == PERSISTENT_VOLUMES:
+            admit_volume(new, old)
         elif kind.resource.group == ROLES.group:
             self._check_escalation(kind, new, old, write)
 

@@ -36,6 +36,7 @@ _CORE_STATUS = [
     "bindings",
     "limitranges",
     "namespaces/status",
+    "persistentvolumeclaims/status",
     "pods/log",
     "pods/status",
     "resourcequotas",
@@ -199,6 +200,10 @@ _CLUSTER_ROLES: dict[str, list[Object]] = {
         _rule(_READ, ["storage.k8s.io"], _ALL),
         *_REVIEWS,
     ],
+    "system:volume-scheduler": [
+        _rule([*_READ, "patch", "update"], [""], ["persistentvolumes", "persistentvolumeclaims"]),
+        _rule(_READ, ["storage.k8s.io"], ["storageclasses"]),
+    ],
     "system:node": [
         *_REVIEWS,
         _rule(_READ, [""], ["services"]),
@@ -255,6 +260,7 @@ _BINDINGS: dict[str, tuple[str, list[tuple[str, str]]]] = {
         [("User", "system:kube-controller-manager")],
     ),
     "system:kube-scheduler": ("system:kube-scheduler", [("User", "system:kube-scheduler")]),
+    "system:volume-scheduler": ("system:volume-scheduler", [("User", "system:kube-scheduler")]),
     # Upstream binds this role to nobody: its Node authorizer decides for each node by the Pods it runs.
     "system:node": ("system:node", [("Group", "system:nodes")]),
     "system:node-proxier": ("system:node-proxier", [("User", "system:kube-proxy")]),
