@@ -7,7 +7,8 @@ from collections.abc import Iterable
 
 from buoy.api import meta
 from buoy.api.meta import Object
-from buoy.api.resource import Resource
+from buoy.api.resource import PODS, Resource
+from buoy.api.volumes import claim_keys
 from buoy.client import Client, Informer
 
 CONTROLLER = "controller"
@@ -15,6 +16,9 @@ CONTROLLER = "controller"
 
 ORPHANS = "orphans"
 """The index, by namespace, of objects that no controller owns."""
+
+CLAIMS = "claims"
+"""The index of Pods by the keys of the PersistentVolumeClaims that they use."""
 
 
 def _controller(obj: Object) -> Iterable[str]:
@@ -33,6 +37,7 @@ class Informers:
         self._client = client
         self._informers: dict[Resource, Informer] = {}
         self._owned: set[Resource] = set()
+        self._by_claim = False
         self._others: list[Informer] = []
 
     def of(self, resource: Resource) -> Informer:
@@ -47,6 +52,14 @@ class Informers:
             self._owned.add(resource)
             informer.add_index(CONTROLLER, _controller)
             informer.add_index(ORPHANS, _orphans)
+        return informer
+
+    def with_claims(self) -> Informer:
+        """That of Pods, with the index `CLAIMS`."""
+        informer = self.of(PODS)
+        if not self._by_claim:
+            self._by_claim = True
+            informer.add_index(CLAIMS, claim_keys)
         return informer
 
     def add(self, informer: Informer) -> None:

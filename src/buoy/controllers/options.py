@@ -11,6 +11,8 @@ class Options:
 
     *controllers* is a list as in ``--controllers``: ``*`` is all, ``name`` one, ``-name`` all but that one.
     *root_ca_file*, in PEM, is what Pods get to verify the API server with; without it none is published.
+    *local_path_nodes* is a folder that has one of each node, whose ``volumes`` the node sees as *local_path*;
+    without it nobody provisions local folders.
     """
 
     kubeconfig: str
@@ -19,6 +21,8 @@ class Options:
     node_cidr_mask_size_ipv4: int = 24
     node_cidr_mask_size_ipv6: int = 64
     root_ca_file: str = ""
+    local_path_nodes: str = ""
+    local_path: str = "/var/lib/local-path-provisioner"
     controllers: tuple[str, ...] = ("*",)
     leader_elect: bool = False
     concurrent_syncs: int = 5

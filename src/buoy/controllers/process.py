@@ -20,14 +20,19 @@ from .discovery import Discovery, discover
 from .endpoints import EndpointsController
 from .endpointslice import EndpointSliceController
 from .endpointslicemirroring import EndpointSliceMirroringController
+from .ephemeralvolume import EphemeralVolumeController
 from .garbagecollector import GarbageCollector
 from .informers import Informers
 from .job import JobController
+from .localpath import LocalPathProvisioner
 from .namespace import NamespaceController
 from .nodeipam import NodeIPAMController
 from .nodelifecycle import NodeLifecycleController
 from .options import Options
+from .persistentvolume import PersistentVolumeController
 from .podgc import PodGC
+from .pvcprotection import PVCProtectionController
+from .pvprotection import PVProtectionController
 from .replicaset import ReplicaSetController
 from .rootca import RootCAPublisher
 from .serviceaccount import ServiceAccountController
@@ -63,7 +68,13 @@ def controllers(context: Context) -> list[Controller]:
         NodeLifecycleController,
         TaintEvictionController,
         PodGC,
+        PersistentVolumeController,
+        PVCProtectionController,
+        PVProtectionController,
+        EphemeralVolumeController,
     ]
+    if options.local_path_nodes:
+        factories.append(LocalPathProvisioner)
     if options.root_ca_file:
         factories.append(RootCAPublisher)
     if options.cluster_cidrs:
