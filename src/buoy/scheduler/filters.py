@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from buoy.api import placement, pods, taints
+from buoy.api.meta import Object
 
 from .state import NodeState, PodInfo, Spread
 
@@ -154,13 +155,18 @@ class InterPodAffinity:
         return None
 
 
-def refusals(pod: PodInfo, nodes: Sequence[NodeState]) -> dict[str, Refusal]:
-    """The nodes that won't do, each with the first reason found."""
+def refusals(
+    pod: PodInfo, nodes: Sequence[NodeState], volumes: Callable[[Object], Refusal | None] | None = None
+) -> dict[str, Refusal]:
+    """The nodes that won't do, each with the first reason found; *volumes* says why the Pod's forbid one."""
     spread = TopologySpread(pod, nodes) if pod.spread else None
     affinity = InterPodAffinity(pod, nodes)
     found = {}
     for state in nodes:
         refusal = next(filter(None, (check(pod, state) for check in _EACH)), None)
+        if refusal is None and volumes is not None:
+            assert state.node is not None
+            refusal = volumes(state.node)
         if refusal is None and spread is not None:
             refusal = spread(state)
         if refusal is None:

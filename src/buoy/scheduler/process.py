@@ -14,8 +14,10 @@ from buoy.api.resource import NODES, PODS
 from buoy.api.status import StatusError
 from buoy.client import Client, EventRecorder, Informer, lead
 
-from .decide import schedule
+from .binder import BindingFailed, VolumeBinder
+from .decide import schedule, unfit
 from .state import ClusterState, PodInfo
+from .volumes import Choice, PodVolumes, Unfit
 from .waiting import WaitingPods
 
 log = logging.getLogger(__name__)
@@ -44,6 +46,8 @@ class Scheduler:
         self._state = ClusterState()
         self._waiting = WaitingPods()
         self._slots = asyncio.Semaphore(_BINDINGS)
+        self._binder = VolumeBinder(client, self._waiting.cluster_changed)
+        self._volume_waits: dict[str, asyncio.Task[None]] = {}
         self._nodes = Informer(client, NODES)
         self._pods = Informer(client, PODS)
         self._nodes.subscribe(self._on_node)
@@ -94,6 +98,9 @@ class Scheduler:
             self._waiting.remove(key)
 
     def _left(self, pod: Object) -> None:
+        wait = self._volume_waits.pop(meta.uid(pod), None)
+        if wait is not None:
+            wait.cancel()
         placed = self._state.is_placed(meta.uid(pod))
         self._state.remove_pod(meta.uid(pod))
         if placed:
@@ -119,15 +126,50 @@ class Scheduler:
             group.create_task(self._report(pod, "SchedulingGated", _GATED))
             return  # the change that takes the gates away brings it back
         info = PodInfo(pod)
-        decision = schedule(info, self._state.nodes())
+        volumes: PodVolumes | None = None
+        nodes = self._state.nodes()
+        try:
+            if info.claims:
+                await self._binder.ready(group)
+                nodes = self._state.nodes()  # they may have changed meanwhile
+                volumes = self._binder.examine(pod, self._state.claim_users)
+        except Unfit as error:
+            decision = unfit(info, nodes, str(error))
+        else:
+            decision = schedule(info, nodes, volumes)
         if decision.node is None:
             self._waiting.unschedulable(key)
             self._events.event(pod, "Warning", "FailedScheduling", decision.message)
             group.create_task(self._report(pod, "Unschedulable", decision.message))
             return
+        node = self._state.node(decision.node)
+        choice = volumes.choose(node) if volumes is not None and node is not None else None
         self._state.assume(info, decision.node)
+        if choice and node is not None:
+            self._binder.promise(choice)
+            task = group.create_task(self._bind_with_volumes(key, pod, node, choice))
+            self._volume_waits[meta.uid(pod)] = task
+            return
         await self._slots.acquire()
         group.create_task(self._bind(key, pod, decision.node))
+
+    async def _bind_with_volumes(self, key: str, pod: Object, node: Object, choice: Choice) -> None:
+        """The volumes first: that may take long, and others are not to wait for it."""
+        try:
+            await self._binder.bind(choice, node)
+        except (BindingFailed, StatusError, OSError) as error:
+            self._state.give_up(meta.uid(pod))
+            if not (isinstance(error, StatusError) and error.code in (404, 409)):
+                message = f'running PreBind plugin "VolumeBinding": binding volumes: {error}'
+                log.warning("%s: %s", key, message)
+                self._events.event(pod, "Warning", "FailedScheduling", message)
+            self._waiting.failed(key)
+            return
+        finally:
+            self._volume_waits.pop(meta.uid(pod), None)
+            self._binder.release(choice)
+        await self._slots.acquire()
+        await self._bind(key, pod, meta.name(node))
 
     async def _bind(self, key: str, pod: Object, node: str) -> None:
         binding: Object = {

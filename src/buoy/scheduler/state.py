@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from buoy.api import meta, pods, quantity, selectors
+from buoy.api import meta, pods, quantity, selectors, volumes
 from buoy.api.meta import Object
 from buoy.api.selectors import Selector
 
@@ -86,6 +86,11 @@ class PodInfo:
             cpu += 0 if "cpu" in asked else _SCORE_CPU
             memory += 0 if "memory" in asked else _SCORE_MEMORY
         return cpu, memory
+
+    @cached_property
+    def claims(self) -> frozenset[str]:
+        """The keys of the PersistentVolumeClaims that it uses."""
+        return frozenset(volumes.claim_keys(self.obj))
 
     @cached_property
     def ports(self) -> frozenset[tuple[str, str, int]]:
@@ -234,6 +239,7 @@ class ClusterState:
         self._nodes: dict[str, NodeState] = {}
         self._places: dict[str, str] = {}
         self._assumed: dict[str, PodInfo] = {}
+        self._claim_users: dict[str, set[str]] = {}
 
     def nodes(self) -> list[NodeState]:
         return [state for state in self._nodes.values() if state.node is not None]
@@ -267,18 +273,32 @@ class ClusterState:
         if uid in self._assumed:
             self._take_away(uid)
 
+    def node(self, name: str) -> Object | None:
+        state = self._nodes.get(name)
+        return state.node if state is not None else None
+
+    def claim_users(self, key: str) -> list[str]:
+        """The uids of the Pods on nodes that use the claim of that key."""
+        return list(self._claim_users.get(key, ()))
+
     def is_placed(self, uid: str) -> bool:
         return uid in self._places
 
     def _place(self, pod: PodInfo, node: str) -> None:
         self._state(node).add(pod)
         self._places[pod.uid] = node
+        for key in pod.claims:
+            self._claim_users.setdefault(key, set()).add(pod.uid)
 
     def _take_away(self, uid: str) -> None:
         self._assumed.pop(uid, None)
         node = self._places.pop(uid, None)
         if node is not None:
             state = self._state(node)
+            for key in state.pods[uid].claims if uid in state.pods else ():
+                self._claim_users[key].discard(uid)
+                if not self._claim_users[key]:
+                    del self._claim_users[key]
             state.remove(uid)
             if state.node is None and not state.pods:
                 del self._nodes[node]
