@@ -120,17 +120,6 @@ def test_a_stateful_set_is_updated_from_above_and_back(namespace: Namespace) -> 
     until(lambda: images(namespace, "db") == {**wanted, "db-6": new})
 
 
-def test_a_stateful_set_that_wants_volumes_says_what_is_missing(namespace: Namespace) -> None:
-    claim = {
-        "metadata": {"name": "data"},
-        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
-    }
-    namespace.apply(headless(), stateful_set(1, volumeClaimTemplates=[claim]))
-    (event, *_) = until(lambda: namespace.events("FailedCreate", "db"))
-    assert event["message"].startswith("create Pod db-0 in StatefulSet db failed error: ")
-    assert "the server could not find the requested resource" in event["message"]
-
-
 def nodes_of(namespace: Namespace, app: str) -> list[str]:
     return sorted(
         item["spec"].get("nodeName", "")

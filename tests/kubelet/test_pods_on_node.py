@@ -10,10 +10,17 @@ from pathlib import Path
 
 import pytest
 from kubelet_cluster import LOOP, Cluster, condition, container, phase, status_of, waiting
-from kubelet_world import NODE_IP, STAND_IN
+from kubelet_world import NODE, NODE_IP, STAND_IN
 
 from buoy.api import meta
-from buoy.api.resource import CONFIG_MAPS, PODS, SECRETS, SERVICES
+from buoy.api.resource import (
+    CONFIG_MAPS,
+    PERSISTENT_VOLUME_CLAIMS,
+    PERSISTENT_VOLUMES,
+    PODS,
+    SECRETS,
+    SERVICES,
+)
 from eventual import eventually
 
 pytestmark = pytest.mark.kernel
@@ -640,3 +647,106 @@ async def test_many_pods_at_once(cluster: Cluster) -> None:
     await asyncio.gather(*(cluster.run(name) for name in names))
     ips = {(await cluster.ready(name))["status"]["podIP"] for name in names}
     assert len(ips) == len(names)
+
+
+async def bound(cluster: Cluster, name: str, source: dict[str, object], **more: object) -> None:
+    """A claim, and a volume that is its own, bound by hand: there is no controller here."""
+    spec = {
+        "accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": "1Gi"}},
+        "storageClassName": "",
+        "volumeName": f"{cluster.namespace}-{name}",
+    }
+    claim = await cluster.create(PERSISTENT_VOLUME_CLAIMS, name, spec=spec)
+    reference = {"namespace": cluster.namespace, "name": name, "uid": meta.uid(claim)}
+    await cluster.client.create(
+        PERSISTENT_VOLUMES,
+        {
+            "metadata": {"name": f"{cluster.namespace}-{name}"},
+            "spec": {
+                "accessModes": ["ReadWriteOnce"],
+                "capacity": {"storage": "1Gi"},
+                "claimRef": reference,
+                **source,
+                **more,
+            },
+        },
+    )
+
+
+async def bind(cluster: Cluster, name: str) -> None:
+    patch = {"status": {"phase": "Bound"}}
+    await cluster.client.patch(PERSISTENT_VOLUME_CLAIMS, name, cluster.namespace, patch, subresource="status")
+
+
+def on_node(name: str) -> dict[str, object]:
+    expression = {"key": "kubernetes.io/hostname", "operator": "In", "values": [name]}
+    return {"required": {"nodeSelectorTerms": [{"matchExpressions": [expression]}]}}
+
+
+async def test_volumes_of_claims(cluster: Cluster) -> None:
+    folder = Path(cluster.world.inside("/run/claims"))
+    (folder / "local").mkdir(parents=True)
+    (folder / "local" / "old").write_text("old")
+    await bound(cluster, "made", {"hostPath": {"path": "/run/claims/made", "type": "DirectoryOrCreate"}})
+    await bound(cluster, "local", {"local": {"path": "/run/claims/local"}}, nodeAffinity=on_node(NODE))
+    volumes = [
+        {"name": "made", "persistentVolumeClaim": {"claimName": "made"}},
+        {"name": "local", "persistentVolumeClaim": {"claimName": "local"}},
+        {"name": "fixed", "persistentVolumeClaim": {"claimName": "made", "readOnly": True}},
+    ]
+    mounts = [
+        {"name": "made", "mountPath": "/made"},
+        {"name": "made", "mountPath": "/part", "subPathExpr": "$(POD)/deep"},
+        {"name": "local", "mountPath": "/local"},
+        {"name": "fixed", "mountPath": "/fixed"},
+    ]
+    env = [{"name": "POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]
+    pod = await cluster.run(
+        "claiming",
+        container(volumeMounts=mounts, env=env),
+        volumes=volumes,
+        securityContext={"fsGroup": 2000},
+    )
+    # Nothing starts until the claims are bound, and the event says why.
+    message = (await cluster.event("claiming", "FailedMount"))["message"]
+    assert message == (
+        "Unable to attach or mount volumes: unmounted volumes=[made local fixed], unattached volumes=[], "
+        "failed to process volumes=[made local fixed]: "
+        f"error processing PVC {cluster.namespace}/made: PVC is not bound; "
+        f"error processing PVC {cluster.namespace}/local: PVC is not bound; "
+        f"error processing PVC {cluster.namespace}/made: PVC is not bound"
+    )
+    await bind(cluster, "made")
+    await bind(cluster, "local")
+    await cluster.running("claiming")
+    script = """
+        echo hello > /part/file; cat /made/claiming/deep/file /fixed/claiming/deep/file
+        (touch /fixed/x) 2>/dev/null || echo read-only
+        stat -c %g /made; cat /local/old; echo; stat -c %a:%g /local/old; echo new > /local/new
+    """
+    assert (await cluster.execute("claiming", script)).split("\n") == [
+        *["hello", "hello", "read-only", "0", "old", "664:2000"],
+        "",
+    ]
+    await cluster.delete("claiming")
+    await cluster.gone("claiming")
+    await eventually(lambda: not traces(cluster, meta.uid(pod)))
+    assert (folder / "local" / "new").read_text() == "new\n"
+    assert (folder / "made" / "claiming" / "deep" / "file").read_text() == "hello\n"
+
+
+async def test_a_volume_of_another_node_is_not_made_up(cluster: Cluster) -> None:
+    source = {"hostPath": {"path": "/run/elsewhere", "type": "DirectoryOrCreate"}}
+    await bound(cluster, "far", source, nodeAffinity=on_node("elsewhere"))
+    await bind(cluster, "far")
+    await cluster.run(
+        "lost",
+        container(volumeMounts=[{"name": "v", "mountPath": "/v"}]),
+        volumes=[{"name": "v", "persistentVolumeClaim": {"claimName": "far"}}],
+    )
+    message = (await cluster.event("lost", "FailedMount"))["message"]
+    assert message.endswith(
+        "NodeAffinity check failed for volume " + f'"{cluster.namespace}-far" : no matching NodeSelectorTerms'
+    )
+    assert not Path(cluster.world.inside("/run/elsewhere")).exists()

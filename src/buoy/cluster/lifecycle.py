@@ -30,6 +30,7 @@ from . import (
     preflight,
     processes,
     state,
+    storage,
     warm,
     world,
 )
@@ -183,6 +184,11 @@ async def _seed(client: Client, config: ClusterConfig, first: bool, report: Call
         await cluster_dns.reserve(client, config.cluster_dns)
     except StatusError as refusal:
         report(f"Cluster DNS works, but the Service that shows it could not be made: {refusal}")
+    if first:  # whoever deletes it does not want it back
+        try:
+            await storage.install(client)
+        except StatusError as refusal:
+            report(f"Local volumes work, but their StorageClass could not be made: {refusal}")
     if config.has_load_balancer:
         try:
             await load_balancer.install(client, config.load_balancer if first else "")

@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from .. import dns, kubelet, loadbalancer, network, proxy
 from ..network import lan
-from . import cluster_dns, containerd, linux, uplink
+from . import cluster_dns, containerd, linux, storage, uplink
 from .config import ClusterConfig
 from .images import PAUSE
 from .process import run_component
@@ -127,7 +127,9 @@ def prepare(config: ClusterConfig, folder: StateFolder, node: str) -> None:
 def _mount(here: Path) -> None:
     """The node's view of the file system: the host's, with the places that containers use its own."""
     linux.mount("none", "/", flags=linux.MS_REC | linux.MS_PRIVATE)
-    sources = {name: os.open(here / name, os.O_PATH) for name in ("containerd", "kubelet", "pods")}
+    (here / storage.FOLDER).mkdir(mode=0o700, exist_ok=True)
+    kept = ("containerd", "kubelet", "pods", storage.FOLDER)
+    sources = {name: os.open(here / name, os.O_PATH) for name in kept}
     own = os.open(here, os.O_PATH)
     resolvers = os.path.realpath("/etc/resolv.conf")
     for target in ("/run", "/var/lib", "/var/log"):
@@ -138,6 +140,7 @@ def _mount(here: Path) -> None:
         (sources["containerd"], "/var/lib/containerd"),
         (sources["kubelet"], "/var/lib/kubelet"),
         (sources["pods"], "/var/log/pods"),
+        (sources[storage.FOLDER], storage.NODE_PATH),
     ):
         os.makedirs(target)
         linux.mount(f"/proc/self/fd/{source}", target, flags=linux.MS_BIND | linux.MS_REC)

@@ -13,7 +13,7 @@ from functools import partial
 
 from .. import apiserver, controllers, loadbalancer, scheduler
 from ..network import lan
-from . import faults, linux, node, uplink
+from . import faults, linux, node, storage, uplink
 from .config import API_PORT, ClusterConfig
 from .process import run_component, set_up_logging
 from .state import StateFolder
@@ -126,6 +126,8 @@ def _controllers(config: ClusterConfig, folder: StateFolder) -> None:
         cluster_cidrs=config.pod_cidrs,
         service_cidrs=config.service_cidrs,
         root_ca_file=str(folder.pki / "ca.crt"),
+        local_path_nodes=str(folder.node("")),
+        local_path=storage.NODE_PATH,
     )
     run_component(lambda: controllers.run(options))
 

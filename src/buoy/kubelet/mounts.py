@@ -7,6 +7,7 @@ import ctypes
 import errno
 import os
 import re
+import stat
 
 _BIND = 4096
 _DETACH = 2
@@ -70,8 +71,11 @@ def _remove(directory: str) -> None:
         os.rmdir(directory)
 
 
-def open_beneath(root: str, path: str) -> int:
-    """A descriptor (O_PATH) of *path* below *root*, links resolved. OSError if it leads out of *root*."""
+def open_beneath(root: str, path: str, missing: int | None = None) -> int:
+    """A descriptor (O_PATH) of *path* below *root*, links resolved.
+
+    With *missing*, folders that are not there are made, of that mode. OSError if it leads out of *root*.
+    """
     root = os.path.realpath(root)
     resolved = os.path.realpath(os.path.join(root, path))
     if resolved != root and not resolved.startswith(root.rstrip("/") + "/"):
@@ -82,25 +86,34 @@ def open_beneath(root: str, path: str) -> int:
         if part == ".":
             continue
         try:
-            following = os.open(part, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
+            following = _open_part(part, fd, missing)
         finally:
             os.close(fd)
         fd = following
+        if stat.S_ISLNK(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise OSError(errno.ELOOP, "a link is in the way", path)
+    return fd
+
+
+def _open_part(part: str, parent: int, missing: int | None) -> int:
+    flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        return os.open(part, flags, dir_fd=parent)
+    except FileNotFoundError:
+        if missing is None:
+            raise
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(part, dir_fd=parent)
+    fd = os.open(part, flags, dir_fd=parent)
+    if stat.S_ISDIR(os.fstat(fd).st_mode):
+        os.chmod(f"/proc/self/fd/{fd}", missing)
     return fd
 
 
 def bind_beneath(root: str, path: str, target: str, mode: int) -> None:
     """Bind what *path* below *root* is, made as a directory of *mode* if missing, to *target*."""
-    if not os.path.lexists(os.path.join(root, path)):
-        parent = root
-        for part in path.strip("/").split("/"):
-            parent = os.path.join(parent, part)
-            if os.path.islink(parent):
-                raise OSError(errno.ELOOP, "a link is in the way", parent)
-            if not os.path.isdir(parent):
-                os.mkdir(parent)
-                os.chmod(parent, mode)
-    fd = open_beneath(root, path)
+    fd = open_beneath(root, path, mode)
     try:
         source = f"/proc/self/fd/{fd}"
         os.makedirs(os.path.dirname(target), exist_ok=True)

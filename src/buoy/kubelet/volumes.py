@@ -17,6 +17,7 @@ from .atomic_writer import File
 from .config import Mount
 from .environment import ConfigError, expand
 from .volume_files import KINDS
+from .volume_owner import set_ownership
 
 _PLUGINS = {
     "configMap": "kubernetes.io~configmap",
@@ -24,6 +25,7 @@ _PLUGINS = {
     "downwardAPI": "kubernetes.io~downward-api",
     "projected": "kubernetes.io~projected",
     "emptyDir": "kubernetes.io~empty-dir",
+    "local": "kubernetes.io~local-volume",
 }
 _IN_MEMORY = ("secret", "downwardAPI", "projected")
 _HOST_PATH_CHECKS = {
@@ -39,6 +41,11 @@ _HOST_PATH_CHECKS = {
 
 class VolumeError(Exception):
     """A volume could not be set up."""
+
+
+def shown_name(volume: Object) -> str:
+    """What events call it: a claim's volume by the name of the PersistentVolume."""
+    return str(volume.get("persistentVolume") or volume["name"])
 
 
 def kind_of(volume: Object) -> str:
@@ -64,7 +71,7 @@ class PodDirectories:
         kind = kind_of(volume)
         if kind == "hostPath":
             return str(volume["hostPath"]["path"])
-        return os.path.join(self.path(meta.uid(pod)), "volumes", _PLUGINS[kind], volume["name"])
+        return os.path.join(self.path(meta.uid(pod)), "volumes", _PLUGINS[kind], shown_name(volume))
 
     def set_up(self, pod: Object, volume: Object, files: Mapping[str, File]) -> None:
         """Make the volume as it should be; *files* are its content if it is of a kind that has any.
@@ -77,6 +84,8 @@ class PodDirectories:
                 _check_host_path(volume["hostPath"])
             elif kind == "emptyDir":
                 self._set_up_empty_dir(pod, volume)
+            elif kind == "local":
+                self._set_up_local(pod, volume)
             elif kind in KINDS:
                 path = self.volume_path(pod, volume)
                 os.makedirs(path, exist_ok=True)
@@ -113,9 +122,33 @@ class PodDirectories:
                 os.chown(path, -1, group)
                 os.chmod(path, 0o2777)  # noqa: S103
 
-    def container_mounts(self, pod: Object, container: Object, environment: Mapping[str, str]) -> list[Mount]:
-        """What the container's ``volumeMounts`` bring into it. Raises ConfigError."""
+    def _set_up_local(self, pod: Object, volume: Object) -> None:
+        """A folder of this node, bound to where the Pod has its volumes."""
+        source, target = volume["local"]["path"], self.volume_path(pod, volume)
+        if not os.path.exists(source):
+            raise VolumeError(f'path "{source}" does not exist')
+        os.makedirs(target, exist_ok=True)
+        if os.path.ismount(target) or target in mounts.mounts_below(target):
+            return
+        group = _fs_group(pod)
+        if group is not None and not volume.get("readOnly"):
+            policy = (pod["spec"].get("securityContext") or {}).get("fsGroupChangePolicy")
+            set_ownership(source, group, policy)
+        mounts.bind(source, target)
+
+    def container_mounts(
+        self,
+        pod: Object,
+        container: Object,
+        environment: Mapping[str, str],
+        claimed: Mapping[str, Object] | None = None,
+    ) -> list[Mount]:
+        """What the container's ``volumeMounts`` bring into it. Raises ConfigError.
+
+        *claimed* are, by name, the volumes behind claims with a source of their own.
+        """
         volumes = {volume["name"]: volume for volume in pod["spec"].get("volumes") or ()}
+        volumes |= claimed or {}
         found = []
         for index, mount in enumerate(container.get("volumeMounts") or ()):
             volume = volumes.get(mount["name"])
@@ -149,7 +182,7 @@ class PodDirectories:
                 Mount(
                     path,
                     container_path,
-                    bool(mount.get("readOnly")) or kind_of(volume) in KINDS,
+                    bool(mount.get("readOnly") or volume.get("readOnly")) or kind_of(volume) in KINDS,
                     mount.get("mountPropagation") or "None",
                 )
             )

@@ -22,6 +22,7 @@ from ..client import Client, ConnectionFailed, EventRecorder
 from . import Options, cgroups, config, dns
 from . import pod as pods
 from .backoff import BackOff
+from .claims import ClaimError, claim_name, resolve
 from .config import ContainerInput, Mount
 from .cri import Runtime, RuntimeFailure
 from .dns import HostNameError
@@ -36,7 +37,7 @@ from .runtime import Container, PodRuntime
 from .status import Facts, Verdict, Waiting, pod_ips, pod_status, status_patch
 from .tokens import Tokens
 from .volume_files import KINDS, TokenRequest, token_requests, volume_files
-from .volumes import PodDirectories, VolumeError, kind_of
+from .volumes import PodDirectories, VolumeError, kind_of, shown_name
 
 log = logging.getLogger(__name__)
 
@@ -122,6 +123,7 @@ class PodWorker:
         self._action_retry_at = 0.0
         self._action_delay = 0.0
         self._prepared = False
+        self._claimed: dict[str, Object] = {}  # volumes behind claims, by their names in the Pod
         self._renew_at = 0.0
         self._cleaned = False
         self._timer: float | None = None
@@ -482,15 +484,38 @@ class PodWorker:
         volumes = self.pod["spec"].get("volumes") or ()
         if not volumes:
             return
+        await self._resolve_claims()
         sources = await self._sources(())
         tokens = await self._tokens()
-        for volume in volumes:
+        for volume in (self._claimed.get(each["name"], each) for each in volumes):
             try:
                 files = volume_files(self.pod, volume, sources, tokens) if kind_of(volume) in KINDS else {}
                 await _complete(asyncio.to_thread(self._node.directories.set_up, self.pod, volume, files))
             except (ConfigError, VolumeError) as error:
-                message = f'MountVolume.SetUp failed for volume "{volume["name"]}" : {error}'
+                message = f'MountVolume.SetUp failed for volume "{shown_name(volume)}" : {error}'
                 raise Problem("FailedMount", message) from error
+
+    async def _resolve_claims(self) -> None:
+        """Find what the Pod's claims stand for: once, as a binding does not change. Raises Problem."""
+        node, failed, faults = self._node, [], []
+        for volume in self.pod["spec"].get("volumes") or ():
+            name, claim = volume["name"], claim_name(self.pod, volume)
+            if claim is None or name in self._claimed:
+                continue
+            try:
+                found = await resolve(node.client, node.options.node_name, self.pod, volume)
+            except ClaimError as error:
+                failed.append(name)
+                faults.append(f"error processing PVC {meta.namespace(self.pod)}/{claim}: {error}")
+            else:
+                self._claimed[name] = found
+        if failed:
+            names = " ".join(failed)
+            message = (
+                f"Unable to attach or mount volumes: unmounted volumes=[{names}], unattached volumes=[], "
+                f"failed to process volumes=[{names}]: {'; '.join(faults)}"
+            )
+            raise Problem("FailedMount", message)
 
     async def _tokens(self) -> dict[TokenRequest, str]:
         found: dict[TokenRequest, str] = {}
@@ -701,7 +726,7 @@ class PodWorker:
         self, container: Object, variables: Mapping[str, str], restart_count: int, ips: tuple[str, ...]
     ) -> list[Mount]:
         directories = self._node.directories
-        mounts = directories.container_mounts(self.pod, container, variables)
+        mounts = directories.container_mounts(self.pod, container, variables, self._claimed)
         taken = {mount.container_path for mount in mounts}
         if "/etc/hosts" not in taken:
             node_hosts = ""
