@@ -63,7 +63,7 @@ async def running(api: ApiProcess, **changes: Any) -> AsyncIterator[Dns]:
         sock.bind((host, 0))
         port = sock.getsockname()[1]
     settings: dict[str, Any] = {
-        "kubeconfig": str(write_kubeconfig(api.server, "system:kube-dns")),
+        "kubeconfig": str(write_kubeconfig(api.server, "system:serviceaccount:kube-system:kube-dns")),
         "node_name": "node-1",
         "listen": (f"{host}:{port}",),
         "http_bind": (f"{host}:{port + 1 if port < 65535 else port - 1}",),

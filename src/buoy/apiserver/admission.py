@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from buoy.api import meta
+from buoy.api import meta, references
 from buoy.api.kind import Kind
 from buoy.api.meta import Object
 from buoy.api.resource import (
@@ -12,6 +12,7 @@ from buoy.api.resource import (
     CLUSTER_ROLES,
     CUSTOM_RESOURCE_DEFINITIONS,
     NAMESPACES,
+    NODES,
     PERSISTENT_VOLUME_CLAIMS,
     PERSISTENT_VOLUMES,
     PODS,
@@ -21,13 +22,19 @@ from buoy.api.resource import (
 )
 from buoy.api.status import StatusError, forbidden, not_found
 
-from .authorization import Attributes, Authorizer
+from .attributes import Attributes
+from .authorization import Authorizer
 from .bootstrap import SYSTEM_NAMESPACES
-from .registry import Registry, Write, generate_name
+from .nodes import node_of, restriction
+from .registry import Registry, User, Write, generate_name
 from .volume_admission import admit_claim, admit_volume
 
 TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105
-_MIRROR = "kubernetes.io/config.mirror"
+_AUDIENCE_VERB = "request-serviceaccounts-token-audience"
+_EVERYTHING = (
+    {"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]},
+    {"nonResourceURLs": ["*"], "verbs": ["*"]},
+)
 _PRIORITIES = {"system-cluster-critical": 2_000_000_000, "system-node-critical": 2_000_001_000}
 _UNREACHABLE = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 _TOLERATION_SECONDS = 300
@@ -45,6 +52,7 @@ class StandardAdmission:
     async def admit(self, kind: Kind, new: Object, old: Object | None, write: Write) -> None:
         if old is None and kind.resource.namespaced:
             await self._check_namespace(kind, new)
+        await self._restrict_node(kind, new, old, write)
         if kind.custom and old is None:
             await self._check_definition(kind)
         if kind.resource == PODS and old is None:
@@ -54,9 +62,10 @@ class StandardAdmission:
         elif kind.resource == PERSISTENT_VOLUMES:
             admit_volume(new, old)
         elif kind.resource.group == ROLES.group:
-            self._check_escalation(kind, new, old, write)
+            await self._check_escalation(kind, new, old, write)
 
     async def admit_delete(self, kind: Kind, old: Object, write: Write) -> None:
+        await self._restrict_node(kind, None, old, write)
         if kind.resource == NAMESPACES and meta.name(old) in SYSTEM_NAMESPACES:
             raise forbidden(NAMESPACES, meta.name(old), "this namespace may not be deleted")
 
@@ -92,11 +101,51 @@ class StandardAdmission:
                 {"group": kind.resource.group, "kind": kind.resource.plural},
             )
 
+    # Nodes
+
+    async def _restrict_node(self, kind: Kind, new: Object | None, old: Object | None, write: Write) -> None:
+        node = node_of(write.user)
+        if node is None:
+            return
+        resource = kind.resource
+        name = str(((new if new is not None else old) or {})["metadata"].get("name") or "")
+        refusal = restriction.restrict(node, resource, write.subresource, new, old)
+        if not refusal and resource == PODS and new is not None and old is None:
+            own = await self._registry.find(NODES, "", node)
+            if own is None:
+                raise not_found(NODES, node)
+            refusal = restriction.wrong_owner(node, restriction.owner_uid(new), meta.uid(own))
+        if refusal:
+            raise forbidden(resource, name, refusal)
+
+    async def admit_token(self, namespace: str, account: str, spec: Object, user: User) -> None:
+        node = node_of(user)
+        if node is None:
+            return
+        reference: Object = spec.get("boundObjectRef") or {}
+        audiences = [str(audience) for audience in spec.get("audiences") or ()]
+        refusal = restriction.token_binding(reference)
+        if not refusal:
+            pod = await self._registry.find(PODS, namespace, str(reference["name"]))
+            if pod is None:
+                raise not_found(PODS, str(reference["name"]))
+            refusal = restriction.token(node, reference, audiences, pod)
+            if not refusal:
+                audience = audiences[0] if audiences else ""
+                refusal = restriction.token_audience(audience, pod)
+                wanted = Attributes(_AUDIENCE_VERB, "", audience, "", namespace, account)
+                if refusal and (await self._authorizer.decide_now(user, wanted)).allowed:
+                    refusal = ""
+        if refusal:
+            raise forbidden(SERVICE_ACCOUNTS, account, refusal)
+
     # Pods
 
     async def _admit_pod(self, pod: Object) -> None:
         spec = pod.setdefault("spec", {})
-        if _MIRROR not in meta.annotations(pod):
+        if restriction.MIRROR in meta.annotations(pod):
+            _check_mirror(pod)
+        else:
             await self._give_account(pod, spec)
         _tolerate(spec)
         _prioritise(pod, spec)
@@ -130,17 +179,21 @@ class StandardAdmission:
 
     # Roles
 
-    def _check_escalation(self, kind: Kind, new: Object, old: Object | None, write: Write) -> None:
+    async def _check_escalation(self, kind: Kind, new: Object, old: Object | None, write: Write) -> None:
         """Nobody may give what they do not have (or hold the verbs ``escalate``, ``bind``)."""
         resource = kind.resource
         user = write.user
         namespace = meta.namespace(new)
         name = str(new["metadata"].get("name") or "")
         if resource in (ROLES, CLUSTER_ROLES):
-            if old is not None and old.get("rules") == new.get("rules"):
+            aggregated = new.get("aggregationRule") is not None and (
+                old is None or old.get("aggregationRule") != new["aggregationRule"]
+            )
+            if old is not None and old.get("rules") == new.get("rules") and not aggregated:
                 return
             wanted = Attributes("escalate", resource.group, resource.plural, "", namespace, name)
-            rules = new.get("rules") or ()
+            # Such a role comes to have whatever is in others: only who may do everything may make one.
+            rules = _EVERYTHING if aggregated else new.get("rules") or ()
             allowed_by = "escalate"
         elif resource in (ROLE_BINDINGS, CLUSTER_ROLE_BINDINGS):
             if old is not None and (old.get("roleRef"), old.get("subjects")) == (
@@ -149,14 +202,21 @@ class StandardAdmission:
             ):
                 return
             reference = new.get("roleRef") or {}
-            plural = CLUSTER_ROLES.plural if reference.get("kind") == "ClusterRole" else ROLES.plural
-            wanted = Attributes("bind", resource.group, plural, "", namespace, str(reference.get("name")))
-            rules = self._authorizer.rules_of(reference, namespace)
+            referred = CLUSTER_ROLES if reference.get("kind") == "ClusterRole" else ROLES
+            role_name = str(reference.get("name"))
+            wanted = Attributes("bind", resource.group, referred.plural, "", namespace, role_name)
+            rules = None
             allowed_by = "bind"
         else:
             return
-        if self._authorizer.decide(user, wanted) is not None:
+        if (await self._authorizer.decide_now(user, wanted)).allowed:
             return
+        if rules is None:
+            role = self._authorizer.role(reference, namespace)
+            if role is None:
+                # It may be made later, and then it would be given by whoever could not give it.
+                raise not_found(referred, role_name)
+            rules = role.get("rules") or ()
         missing = self._authorizer.covers(user, namespace, rules)
         if missing:
             shown = "\n".join(map(_show_rule, missing))
@@ -168,6 +228,17 @@ class StandardAdmission:
             )
             error.details = {**(error.details or {}), "causes": [{"message": allowed_by}]}
             raise error
+
+
+def _check_mirror(pod: Object) -> None:
+    """What a node runs of its own accord gets nothing by the API server."""
+    for what, named in (
+        ("reference service accounts", pod["spec"].get("serviceAccountName")),
+        ("reference secrets", references.secrets(pod)),
+        ("use ServiceAccountToken volume projections", references.token_audiences(pod)),
+    ):
+        if named:
+            raise forbidden(PODS, str(pod["metadata"].get("name") or ""), f"a mirror pod may not {what}")
 
 
 def _show_rule(rule: Object) -> str:

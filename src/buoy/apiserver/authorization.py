@@ -1,71 +1,27 @@
-"""What one may do: RBAC over the roles and bindings in the store."""
+"""What one may do: by being a node, and by RBAC over the roles and bindings in the store."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 from buoy.api.meta import Object
 from buoy.api.resource import CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES, ROLE_BINDINGS, ROLES
 from buoy.api.status import StatusError
 
+from .attributes import Attributes, Verdict, rule_allows
 from .authentication import MASTERS
+from .bootstrap import NODE_RULES
 from .mirror import Mirror
+from .nodes import node_of
+from .nodes.follower import Nodes
 from .registry import Registry, User
-from .requestinfo import RequestInfo
 from .watch import Hub
 
 _MOST_DECISIONS = 16384
-
-
-@dataclass(frozen=True, slots=True)
-class Attributes:
-    """What is to be decided. A *path* means that it is not about a resource."""
-
-    verb: str
-    group: str = ""
-    resource: str = ""
-    subresource: str = ""
-    namespace: str = ""
-    name: str = ""
-    path: str = ""
-
-    @classmethod
-    def of(cls, info: RequestInfo) -> Attributes:
-        if not info.is_resource:
-            return cls(info.verb, path=info.path)
-        name = info.name
-        if not name and info.verb in ("list", "watch", "deletecollection") and "fieldSelector" in info.query:
-            for part in info.value("fieldSelector").split(","):
-                field, _, value = part.partition("=")
-                if field == "metadata.name":
-                    name = value.lstrip("=")
-        return cls(info.verb, info.group, info.resource, info.subresource, info.namespace, name)
-
-
-def rule_allows(rule: Object, wanted: Attributes) -> bool:
-    verbs = rule.get("verbs") or ()
-    if wanted.verb not in verbs and "*" not in verbs:
-        return False
-    if wanted.path:
-        return any(
-            path == "*" or path == wanted.path or (path.endswith("*") and wanted.path.startswith(path[:-1]))
-            for path in rule.get("nonResourceURLs") or ()
-        )
-    groups = rule.get("apiGroups") or ()
-    if wanted.group not in groups and "*" not in groups:
-        return False
-    resources = rule.get("resources") or ()
-    full = f"{wanted.resource}/{wanted.subresource}" if wanted.subresource else wanted.resource
-    if (
-        full not in resources
-        and "*" not in resources
-        and not (wanted.subresource and f"*/{wanted.subresource}" in resources)
-    ):
-        return False
-    names = rule.get("resourceNames")
-    return not names or wanted.name in names
+_LONGEST_KEPT = 512
+_CATCH_UP_SECONDS = 1.0
+_MASTER = Verdict(True)
 
 
 def _is_subject(subject: Object, user: User, namespace: str) -> bool:
@@ -82,14 +38,18 @@ def _is_subject(subject: Object, user: User, namespace: str) -> bool:
 
 class Authorizer:
     def __init__(self, registry: Registry, hub: Hub) -> None:
-        self._decisions: dict[tuple[str, tuple[str, ...], Attributes], str | None] = {}
+        self._registry = registry
+        self._hub = hub
+        self._nodes = Nodes(registry, hub, NODE_RULES)
+        self._decisions: dict[tuple[str, tuple[str, ...], Attributes], Verdict] = {}
         self._roles, self._cluster_roles, self._bindings, self._cluster_bindings = (
             Mirror(registry, hub, resource, self._decisions.clear)
             for resource in (ROLES, CLUSTER_ROLES, ROLE_BINDINGS, CLUSTER_ROLE_BINDINGS)
         )
 
     async def load(self) -> None:
-        """Read roles and bindings; to be called before the hub runs."""
+        """Read roles, bindings and what nodes have to do with; to be called before the hub runs."""
+        await self._nodes.load()
         for mirror in (self._roles, self._cluster_roles, self._bindings, self._cluster_bindings):
             await mirror.load()
         self._decisions.clear()
@@ -98,7 +58,7 @@ class Authorizer:
         """Every rule that holds for *user* in *namespace*, and which binding gives it."""
         for binding in self._cluster_bindings.objects.values():
             if any(_is_subject(subject, user, "") for subject in binding.get("subjects") or ()):
-                for rule in self.rules_of(binding["roleRef"], ""):
+                for rule in self._rules_of(binding["roleRef"], ""):
                     yield (
                         rule,
                         f'RBAC: allowed by ClusterRoleBinding "{binding["metadata"]["name"]}" of ClusterRole '
@@ -113,48 +73,70 @@ class Authorizer:
             if not any(_is_subject(subject, user, namespace) for subject in binding.get("subjects") or ()):
                 continue
             reference = binding["roleRef"]
-            for rule in self.rules_of(reference, namespace):
+            for rule in self._rules_of(reference, namespace):
                 yield (
                     rule,
                     f'RBAC: allowed by RoleBinding "{binding["metadata"]["name"]}/{namespace}" of '
                     f'{reference.get("kind")} "{reference["name"]}" to ',
                 )
 
-    def rules_of(self, reference: Object, namespace: str) -> list[Object]:
-        """The rules of the role that a ``roleRef`` means; none if there is no such role."""
+    def role(self, reference: Object, namespace: str) -> Object | None:
+        """The role that a ``roleRef`` means, if there is one."""
         name = str(reference.get("name"))
         if reference.get("kind") == "ClusterRole":
-            role = self._cluster_roles.objects.get(name)
-        else:
-            role = self._roles.objects.get(f"{namespace}/{name}")
-        return list((role or {}).get("rules") or ())
+            return self._cluster_roles.objects.get(name)
+        return self._roles.objects.get(f"{namespace}/{name}")
 
-    def decide(self, user: User, wanted: Attributes) -> str | None:
-        """Why it is allowed, or None if it is not."""
+    def _rules_of(self, reference: Object, namespace: str) -> list[Object]:
+        return list((self.role(reference, namespace) or {}).get("rules") or ())
+
+    def decide(self, user: User, wanted: Attributes) -> Verdict:
         if MASTERS in user.groups:
-            return ""
+            return _MASTER
+        refusal = Verdict(False)
+        node = node_of(user)
+        if node is not None:
+            verdict = self._nodes.decide(node, wanted)
+            if verdict.allowed:
+                return verdict
+            refusal = verdict
+        granted = self._by_roles(user, wanted)
+        return granted if granted.allowed else refusal
+
+    def _by_roles(self, user: User, wanted: Attributes) -> Verdict:
         cached = user.name, user.groups, wanted
         try:
             return self._decisions[cached]
         except KeyError:
             pass
-        reason = next(
+        verdict = next(
             (
-                why + f'User "{user.name}"'
+                Verdict(True, why + f'User "{user.name}"')
                 for rule, why in self.rules_for(user, wanted.namespace)
                 if rule_allows(rule, wanted)
             ),
-            None,
+            Verdict(False),
         )
         if len(self._decisions) >= _MOST_DECISIONS:
             self._decisions.clear()
-        self._decisions[cached] = reason
-        return reason
+        if wanted.size <= _LONGEST_KEPT:  # who may not even come in chooses what is asked
+            self._decisions[cached] = verdict
+        return verdict
 
-    def require(self, user: User, wanted: Attributes) -> None:
+    async def decide_now(self, user: User, wanted: Attributes) -> Verdict:
+        """As `decide`, but nothing is refused for what was written a moment ago and is not known here yet."""
+        verdict = self.decide(user, wanted)
+        written = self._registry.store.revision
+        if verdict.allowed or self._hub.revision >= written:
+            return verdict
+        await self._hub.reached(written, _CATCH_UP_SECONDS)
+        return self.decide(user, wanted)
+
+    async def require(self, user: User, wanted: Attributes) -> None:
         """Raises StatusError 403 if it is not allowed."""
-        if self.decide(user, wanted) is None:
-            raise forbidden(user, wanted)
+        verdict = await self.decide_now(user, wanted)
+        if not verdict.allowed:
+            raise forbidden(user, wanted, verdict.reason)
 
     def covers(self, user: User, namespace: str, rules: Iterable[Object]) -> list[Object]:
         """Those of *rules* that go beyond what *user* may do in *namespace* already."""

@@ -96,8 +96,10 @@ def _edit_rules() -> list[Object]:
         _rule(["impersonate"], [""], ["serviceaccounts"]),
         _rule(_WRITE, [""], ["pods", *_STREAMS]),
         _rule(["create"], [""], ["pods/eviction", "serviceaccounts/token"]),
-        _rule(_WRITE, [""], [*(each for each in _CORE_CONTENT if each != "pods"), "secrets"]),
-        _rule(_WRITE, ["discovery.k8s.io"], ["endpointslices"]),
+        # Not endpoints: they would lead others' Services to Pods of other namespaces (CVE-2021-25740).
+        _rule(
+            _WRITE, [""], [*(each for each in _CORE_CONTENT if each not in ("endpoints", "pods")), "secrets"]
+        ),
         _rule(_WRITE, ["apps"], [*_APPS_CONTENT, "deployments/rollback"]),
         _rule(_WRITE, ["batch"], ["cronjobs", "jobs"]),
         _rule(_WRITE, ["autoscaling"], ["horizontalpodautoscalers"]),
@@ -124,6 +126,31 @@ _REVIEWS = [
     _rule(["create"], ["authentication.k8s.io"], ["tokenreviews"]),
     _rule(["create"], ["authorization.k8s.io"], ["subjectaccessreviews", "localsubjectaccessreviews"]),
 ]
+
+NODE_RULES = [
+    *_REVIEWS,
+    _rule(_READ, [""], ["services"]),
+    _rule(["create", "get", "list", "watch"], [""], ["nodes"]),
+    _rule(["patch", "update"], [""], ["nodes", "nodes/status"]),
+    _rule(["create", "patch", "update"], [""], ["events"]),
+    _rule(_READ, [""], ["pods"]),
+    _rule(["create", "delete"], [""], ["pods"]),
+    _rule(["patch", "update"], [""], ["pods/status"]),
+    _rule(["create"], [""], ["pods/eviction"]),
+    _rule(_READ, [""], ["configmaps", "secrets"]),
+    _rule(["get"], [""], ["persistentvolumeclaims", "persistentvolumes"]),
+    _rule(["get"], [""], ["endpoints"]),
+    _rule(["create", "get", "list", "watch"], ["certificates.k8s.io"], ["certificatesigningrequests"]),
+    _rule(["create", "delete", "get", "patch", "update"], ["coordination.k8s.io"], ["leases"]),
+    _rule(["get"], ["storage.k8s.io"], ["volumeattachments"]),
+    _rule(["create"], [""], ["serviceaccounts/token"]),
+    _rule(["get", "patch", "update"], [""], ["persistentvolumeclaims/status"]),
+    _rule(_READ, ["storage.k8s.io"], ["csidrivers"]),
+    _rule(["create", "delete", "get", "patch", "update"], ["storage.k8s.io"], ["csinodes"]),
+    _rule(_READ, ["node.k8s.io"], ["runtimeclasses"]),
+    _rule(["get"], [""], ["serviceaccounts"]),
+]
+"""What nodes may do; the Node authorizer lets each have but its own part of it."""
 
 _CLUSTER_ROLES: dict[str, list[Object]] = {
     "cluster-admin": [
@@ -204,22 +231,7 @@ _CLUSTER_ROLES: dict[str, list[Object]] = {
         _rule([*_READ, "patch", "update"], [""], ["persistentvolumes", "persistentvolumeclaims"]),
         _rule(_READ, ["storage.k8s.io"], ["storageclasses"]),
     ],
-    "system:node": [
-        *_REVIEWS,
-        _rule(_READ, [""], ["services"]),
-        _rule(["create", "get", "list", "watch", "update", "patch"], [""], ["nodes"]),
-        _rule(["patch", "update"], [""], ["nodes/status"]),
-        _EVENTS,
-        _rule(["get", "list", "watch", "create", "delete"], [""], ["pods"]),
-        _rule(["patch", "update"], [""], ["pods/status"]),
-        _rule(["create"], [""], ["pods/eviction"]),
-        _rule(_READ, [""], ["configmaps", "secrets", "serviceaccounts"]),
-        _rule(["get"], [""], ["persistentvolumeclaims", "persistentvolumes", "endpoints"]),
-        _rule(["create"], [""], ["serviceaccounts/token"]),
-        _rule(["create", "get", "update", "patch", "delete"], ["coordination.k8s.io"], ["leases"]),
-        _rule(["create", "get", "list", "watch"], ["certificates.k8s.io"], ["certificatesigningrequests"]),
-        _rule(_READ, ["node.k8s.io"], ["runtimeclasses"]),
-    ],
+    "system:node": NODE_RULES,
     "system:node-proxier": [
         _rule(["list", "watch"], [""], ["endpoints", "services"]),
         _rule(_READ, [""], ["nodes"]),
@@ -228,18 +240,12 @@ _CLUSTER_ROLES: dict[str, list[Object]] = {
         _rule(["list", "watch"], ["networking.k8s.io"], ["servicecidrs"]),
     ],
     "system:kube-dns": [
-        _rule(["list", "watch"], [""], ["endpoints", "services", "namespaces", "pods"]),
+        _rule(["list", "watch"], [""], ["endpoints", "services", "namespaces"]),
         _rule(["list", "watch"], ["discovery.k8s.io"], ["endpointslices"]),
-        _rule(_READ, [""], ["configmaps"], ["buoy-dns"]),
         _EVENTS,
     ],
-    "system:service-load-balancer": [
-        _rule(_READ, [""], ["services", "endpoints", "nodes", "namespaces", "configmaps"]),
-        _rule(["patch", "update"], [""], ["services/status"]),
-        _rule(_READ, ["discovery.k8s.io"], ["endpointslices"]),
-        _EVENTS,
-        _LEASE_LOCK,
-    ],
+    # The agent that routes to the other nodes' Pods; in other clusters it comes with the network plugin.
+    "system:buoy-network": [_rule(["list", "watch"], [""], ["nodes"])],
 }
 
 _BINDINGS: dict[str, tuple[str, list[tuple[str, str]]]] = {
@@ -261,18 +267,25 @@ _BINDINGS: dict[str, tuple[str, list[tuple[str, str]]]] = {
     ),
     "system:kube-scheduler": ("system:kube-scheduler", [("User", "system:kube-scheduler")]),
     "system:volume-scheduler": ("system:volume-scheduler", [("User", "system:kube-scheduler")]),
-    # Upstream binds this role to nobody: its Node authorizer decides for each node by the Pods it runs.
-    "system:node": ("system:node", [("Group", "system:nodes")]),
+    # To nobody: the Node authorizer decides for each node by the Pods that it runs.
+    "system:node": ("system:node", []),
     "system:node-proxier": ("system:node-proxier", [("User", "system:kube-proxy")]),
-    "system:kube-dns": ("system:kube-dns", [("User", "system:kube-dns")]),
-    "system:service-load-balancer": (
-        "system:service-load-balancer",
-        [("User", "system:service-load-balancer")],
-    ),
+    "system:kube-dns": ("system:kube-dns", [("ServiceAccount", "kube-dns")]),
+    "system:buoy-network": ("system:buoy-network", [("User", "system:buoy-network")]),
 }
+_SYSTEM_ROLES: dict[str, tuple[list[Object], list[tuple[str, str]]]] = {
+    "extension-apiserver-authentication-reader": (
+        [_rule(_READ, [""], ["configmaps"], ["extension-apiserver-authentication"])],
+        [("User", "system:kube-controller-manager"), ("User", "system:kube-scheduler")],
+    ),
+    "kube-dns": ([_rule(_READ, [""], ["configmaps"], ["buoy-dns"])], [("ServiceAccount", "kube-dns")]),
+}
+"""Roles of the namespace kube-system, and who has them."""
 
 
 def _subject(kind: str, name: str) -> Object:
+    if kind == "ServiceAccount":
+        return {"kind": kind, "name": name, "namespace": "kube-system"}
     return {"kind": kind, "apiGroup": CLUSTER_ROLES.group, "name": name}
 
 
@@ -303,39 +316,25 @@ def policy() -> list[tuple[Resource, Object]]:
                 },
             )
         )
-    reader = "extension-apiserver-authentication-reader"
-    found.append(
-        (
-            ROLES,
-            {
-                "metadata": {
-                    "name": reader,
-                    "namespace": "kube-system",
-                    "labels": dict(_LABELS),
-                    "annotations": dict(_ANNOTATIONS),
+    for name, (rules, subjects) in _SYSTEM_ROLES.items():
+        metadata = {
+            "name": name,
+            "namespace": "kube-system",
+            "labels": dict(_LABELS),
+            "annotations": dict(_ANNOTATIONS),
+        }
+        reference = {"apiGroup": ROLES.group, "kind": "Role", "name": name}
+        found.append((ROLES, {"metadata": metadata, "rules": rules}))
+        found.append(
+            (
+                ROLE_BINDINGS,
+                {
+                    "metadata": {**metadata, "name": f"system::{name}"},
+                    "roleRef": reference,
+                    "subjects": [_subject(kind, subject) for kind, subject in subjects],
                 },
-                "rules": [_rule(_READ, [""], ["configmaps"], ["extension-apiserver-authentication"])],
-            },
+            )
         )
-    )
-    found.append(
-        (
-            ROLE_BINDINGS,
-            {
-                "metadata": {
-                    "name": f"system::{reader}",
-                    "namespace": "kube-system",
-                    "labels": dict(_LABELS),
-                    "annotations": dict(_ANNOTATIONS),
-                },
-                "roleRef": {"apiGroup": ROLES.group, "kind": "Role", "name": reader},
-                "subjects": [
-                    _subject("User", "system:kube-controller-manager"),
-                    _subject("User", "system:kube-scheduler"),
-                ],
-            },
-        )
-    )
     return found
 
 

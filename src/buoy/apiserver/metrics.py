@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -45,7 +46,10 @@ _STREAMS = frozenset({"exec", "attach", "portforward", "log", "proxy"})
 
 
 class Metrics:
-    def __init__(self) -> None:
+    """*is_known* tells whether a request is on a resource that there is: no other has labels of its own."""
+
+    def __init__(self, is_known: Callable[[RequestInfo], bool]) -> None:
+        self._is_known = is_known
         self.registry = CollectorRegistry()
         self._requests = Counter(
             "apiserver_request",
@@ -90,7 +94,7 @@ class Metrics:
         return Measured(self, self._by_kind["readOnly" if method in ("GET", "HEAD") else "mutating"])
 
     def count(self, info: RequestInfo, code: int, seconds: float) -> None:
-        labels = labels_of(info)
+        labels = self._labels(info)
         counter = self._counters.get((*labels, code))
         if counter is None:
             counter = self._counters[(*labels, code)] = self._requests.labels(*labels, str(code))
@@ -104,8 +108,13 @@ class Metrics:
 
     def long_running(self, info: RequestInfo) -> Any:
         """The gauge of such requests, if *info* is one that stays; else None."""
-        labels = labels_of(info)
+        labels = self._labels(info)
         return self._long.labels(*labels) if labels[0] in ("WATCH", "CONNECT") else None
+
+    def _labels(self, info: RequestInfo) -> tuple[str, ...]:
+        if info.is_resource and not self._is_known(info):
+            return _UNKNOWN
+        return labels_of(info)
 
     def expose(self) -> bytes:
         return generate_latest(self.registry)
@@ -147,11 +156,28 @@ class Measured:
 
 def labels_of(info: RequestInfo) -> tuple[str, ...]:
     if not info.is_resource:
-        known = info.path.split("/", 2)[1] if info.path.count("/") < 3 else ""
-        return info.method, "", "", "", f"/{known}" if known else "", "", "apiserver"
+        first = f"/{info.path.split('/', 2)[1]}" if 0 < info.path.count("/") < 3 else ""
+        method = info.method if info.method in _METHODS else ""
+        return method, "", "", "", first if first in _PATHS else "", "", "apiserver"
     verb = "CONNECT" if info.subresource in _STREAMS else _SHOWN.get(info.verb, info.verb.upper())
     scope = "resource" if info.name else "namespace" if info.namespace else "cluster"
     return verb, info.group, info.version, info.resource, info.subresource, scope, "apiserver"
 
 
+_UNKNOWN = ("", "", "", "", "", "", "apiserver")
+_METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"))
+_PATHS = frozenset(
+    (
+        "/api",
+        "/apis",
+        "/healthz",
+        "/livez",
+        "/readyz",
+        "/metrics",
+        "/openapi",
+        "/version",
+        "/.well-known",
+        "/openid",
+    )
+)
 _SHOWN = {"create": "POST", "update": "PUT", "deletecollection": "DELETECOLLECTION"}

@@ -117,6 +117,10 @@ class Admission(Protocol):
 
     async def admit_delete(self, kind: Kind, old: Object, write: Write) -> None: ...
 
+    async def admit_token(self, namespace: str, account: str, spec: Object, user: User) -> None:
+        """*user* asks for a token of the service account; *spec* is a ``TokenRequest``'s."""
+        ...
+
 
 class Registry:
     """Every kind's objects."""

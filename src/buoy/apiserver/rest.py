@@ -23,6 +23,8 @@ from buoy.store import Record
 
 from . import negotiation, patch, protobuf
 from .answers import JSON, Answer, Streamed, error_answer, warning_header
+from .attributes import Attributes
+from .authorization import Authorizer
 from .encoding import to_json
 from .negotiation import Accepted
 from .registry import DeleteOptions, Registry, User, Write, too_large
@@ -31,6 +33,8 @@ from .views import Form, Partial, Served, Table, Whole
 from .watch import Hub, Watcher, frame
 
 MOST_BODY_BYTES = 3 << 20
+_BODY_SECONDS = 60.0
+_STREAMS = ("exec", "attach", "portforward")
 _SHORTEST_WATCH = 1800
 _FUTURE_REVISION_SECONDS = 3.0
 
@@ -76,31 +80,51 @@ def method_not_allowed() -> StatusError:
 
 
 async def read_body(request: web.BaseRequest, limit: int = MOST_BODY_BYTES) -> bytes:
-    """The request's whole body. Raises StatusError 413."""
+    """The request's whole body. Raises StatusError 413; 504 if it does not come."""
     if not request.body_exists:
         return b""
     content = request.content
     chunks: list[bytes] = []
     size = 0
-    while chunk := await content.readany():
-        size += len(chunk)
-        if size > limit:
-            raise StatusError(413, "RequestEntityTooLarge", f"Request entity too large: limit is {limit}", {})
-        chunks.append(chunk)
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            while chunk := await content.readany():
+                size += len(chunk)
+                if size > limit:
+                    fault = f"Request entity too large: limit is {limit}"
+                    raise StatusError(413, "RequestEntityTooLarge", fault, {})
+                chunks.append(chunk)
+    except TimeoutError:
+        fault = "request did not complete within the allotted timeout"
+        raise StatusError(504, "Timeout", f"Timeout: {fault}", {}) from None
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 class Rest:
     """Handles every request on a resource that is kept in the store."""
 
-    def __init__(self, registry: Registry, hub: Hub) -> None:
+    def __init__(self, registry: Registry, hub: Hub, authorizer: Authorizer) -> None:
         self.registry = registry
+        self._authorizer = authorizer
         self.hub = hub
         self.subresources: dict[tuple[Resource, str], Subresource] = {}
         self.scale: Subresource | None = None
 
     def find(self, info: RequestInfo) -> Served | None:
         return self.registry.at(info.group, info.version, info.resource)
+
+    def knows(self, info: RequestInfo) -> bool:
+        """Whether a request is on a resource, or a subresource, that there is."""
+        served = self.find(info)
+        if served is None:
+            return False
+        kind, subresource = served.kind, info.subresource
+        return (
+            subresource in ("", *_STREAMS)
+            or (subresource == "status" and kind.has_status)
+            or (subresource == "scale" and kind.scale is not None)
+            or (served.resource, subresource) in self.subresources
+        )
 
     async def handle(self, request: web.BaseRequest, info: RequestInfo, user: User, served: Served) -> Result:
         """Answer a request. Raises StatusError."""
@@ -479,6 +503,7 @@ class Rest:
                     or await self.registry.exists(served, namespace, name)
                 ):
                     raise
+            await self._require_create(call)
             new = msgspec.json.decode(to_json(wanted))
             new["metadata"]["managedFields"] = apply.first(wanted, served.struct, manager)
             try:
@@ -487,6 +512,12 @@ class Rest:
             except StatusError as error:
                 if error.reason != "AlreadyExists":
                     raise
+
+    async def _require_create(self, call: Call) -> None:
+        """That one may patch is known already. Raises StatusError 403."""
+        info, resource = call.info, call.served.resource
+        wanted = Attributes("create", resource.group, resource.plural, "", info.namespace, info.name)
+        await self._authorizer.require(call.user, wanted)
 
     async def _delete(self, call: Call) -> Result:
         write = call.write()

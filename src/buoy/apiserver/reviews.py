@@ -11,9 +11,12 @@ from buoy.api.status import bad_request
 
 from . import negotiation
 from .answers import Answer
+from .attributes import Attributes, exact_fields, rule_allows
 from .authentication import Authenticator, InvalidToken
-from .authorization import Attributes, Authorizer, rule_allows
+from .authorization import Authorizer
 from .encoding import to_json
+from .nodes import node_of
+from .nodes.authorizer import NO_RULES
 from .registry import User
 from .requestinfo import RequestInfo
 from .rest import finish, method_not_allowed, read_body
@@ -102,7 +105,7 @@ class Reviews:
             return {"user": {}, "error": f"[invalid bearer token, {error}]"}
         return {"authenticated": True, "user": _user_info(found), "audiences": shared}
 
-    def _decide(self, user: User, spec: Object, namespace: str = "") -> Object:
+    async def _decide(self, user: User, spec: Object, namespace: str = "") -> Object:
         about, path = spec.get("resourceAttributes") or {}, spec.get("nonResourceAttributes") or {}
         if bool(about) == bool(path):
             raise bad_request("exactly one of nonResourceAttributes or resourceAttributes must be specified")
@@ -115,23 +118,24 @@ class Reviews:
                 **{
                     field: str(about.get(field) or "")
                     for field in ("verb", "group", "resource", "subresource", "namespace", "name")
-                }
+                },
+                fields=_demanded(about.get("fieldSelector") or {}),
             )
-        reason = self._authorizer.decide(user, wanted)
-        status: Object = {"allowed": reason is not None}
-        if reason:
-            status["reason"] = reason
+        verdict = await self._authorizer.decide_now(user, wanted)
+        status: Object = {"allowed": verdict.allowed}
+        if verdict.reason:
+            status["reason"] = verdict.reason
         return status
 
     async def _self_access(self, spec: Object, info: RequestInfo, user: User) -> Object:
-        return self._decide(user, spec)
+        return await self._decide(user, spec)
 
     async def _access(self, spec: Object, info: RequestInfo, user: User) -> Object:
         name = str(spec.get("user") or "")
         groups = tuple(str(group) for group in spec.get("groups") or ())
         if not name and not groups:
             raise bad_request("at least one of user or group must be specified")
-        return self._decide(User(name, groups, str(spec.get("uid") or "")), spec, info.namespace)
+        return await self._decide(User(name, groups, str(spec.get("uid") or "")), spec, info.namespace)
 
     async def _self_rules(self, spec: Object, info: RequestInfo, user: User) -> Object:
         namespace = str(spec.get("namespace") or "")
@@ -139,10 +143,11 @@ class Reviews:
             raise bad_request("no namespace on request")
         rules: Sequence[Object] = [rule for rule, _ in self._authorizer.rules_for(user, namespace)]
         everything = Attributes("*", "*", "*")
-        if self._authorizer.decide(user, everything) == "" and not any(
+        if self._authorizer.decide(user, everything).allowed and not any(
             rule_allows(rule, everything) for rule in rules
         ):
             rules = [*rules, {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}]
+        is_node = node_of(user) is not None
         return {
             "resourceRules": [
                 {field: rule[field] for field in _RESOURCE_RULE if rule.get(field)}
@@ -154,8 +159,24 @@ class Reviews:
                 for rule in rules
                 if rule.get("nonResourceURLs")
             ],
-            "incomplete": False,
+            "incomplete": is_node,
+            **({"evaluationError": NO_RULES} if is_node else {}),
         }
+
+
+def _demanded(selector: Object) -> tuple[tuple[str, str], ...]:
+    """The fields whose value a review's ``fieldSelector`` demands. Raises StatusError 400."""
+    raw, requirements = selector.get("rawSelector"), selector.get("requirements") or ()
+    if raw and requirements:
+        where = "spec.resourceAttributes.fieldSelector.rawSelector"
+        raise bad_request(f"{where}: may not specified at the same time as requirements")
+    if raw:
+        return exact_fields(str(raw))
+    return tuple(
+        (str(each.get("key")), str(each["values"][0]))
+        for each in requirements
+        if each.get("operator") == "In" and len(each.get("values") or ()) == 1
+    )
 
 
 _RESOURCE_RULE = ("verbs", "apiGroups", "resources", "resourceNames")

@@ -16,15 +16,16 @@ from buoy.api import KINDS
 from buoy.api.allocation import IPRange, PortRange
 from buoy.api.resource import SERVICES
 from buoy.api.service_allocation import ServiceAllocator
-from buoy.api.status import StatusError
+from buoy.api.status import StatusError, bad_request
 from buoy.store import StorageFailed, Store
 from buoy.store.sqlite import SqliteStore
 
 from . import Options, requestinfo
 from .admission import StandardAdmission
 from .answers import error_answer
+from .attributes import Attributes
 from .authentication import Authenticator, ServiceAccountTokens, read_token_file
-from .authorization import Attributes, Authorizer
+from .authorization import Authorizer
 from .bootstrapping import Keeper, bootstrap
 from .definitions import Definitions
 from .encoding import Decoded
@@ -64,9 +65,9 @@ class ApiServer:
         self.allocator = ServiceAllocator(
             [IPRange(cidr) for cidr in options.service_cidrs], PortRange(*options.node_port_range)
         )
-        self.metrics = Metrics()
+        self.metrics = Metrics(lambda info: self.rest.knows(info) or self.reviews.find(info) is not None)
         self.kubelets = Kubelets(options, self.registry)
-        self.rest = Rest(self.registry, self.hub)
+        self.rest = Rest(self.registry, self.hub, self.authorizer)
         Subresources(self.registry, self.rest, tokens, self.kubelets).install()
         self.reviews = Reviews(self.authenticator, self.authorizer)
         self.non_resource = NonResource(options, self.registry, self.hub, tokens, self.metrics)
@@ -89,9 +90,7 @@ class ApiServer:
     async def identify(self, certificate: Any, headers: Any) -> User:
         """Who asks, after impersonation. Raises StatusError 401, 403."""
         user = await self.authenticator.authenticate(certificate, headers)
-        if "Impersonate-User" in headers:
-            user = impersonate(user, headers, self.authorizer)
-        return user
+        return await impersonate(user, headers, self.authorizer)
 
     async def handle(self, request: web.BaseRequest) -> Result:
         """Answer one request; whatever happens, there is an answer."""
@@ -102,6 +101,8 @@ class ApiServer:
                 result = await self._answer(request, info)
             except StatusError as error:
                 result = error_answer(error)
+            except RecursionError:
+                result = error_answer(bad_request("exceeded max depth"))
             except (ConnectionError, asyncio.CancelledError):
                 measured.code = 499
                 raise
@@ -119,7 +120,7 @@ class ApiServer:
         if transport is None:
             raise ConnectionResetError("the client has gone")
         user = await self.identify(transport.get_extra_info("peercert"), request.headers)
-        self.authorizer.require(user, Attributes.of(info))
+        await self.authorizer.require(user, Attributes.of(info))
         if not info.is_resource:
             return await self.non_resource.handle(request, info)
         served = self.rest.find(info)
@@ -203,6 +204,7 @@ async def serve(options: Options) -> None:
             access_log=None,
             max_line_size=_LONGEST_LINE,
             max_field_size=_LONGEST_LINE,
+            auto_decompress=False,  # what is small to send must not be large to read
         )
         context = tls_context(options)
         async with asyncio.TaskGroup() as tasks:

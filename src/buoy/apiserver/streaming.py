@@ -23,7 +23,7 @@ from buoy.api.resource import NODES, PODS
 from buoy.api.status import StatusError, bad_request, not_found
 
 from . import Options, requestinfo
-from .authorization import Attributes
+from .attributes import Attributes
 from .encoding import to_json
 from .registry import Registry
 from .requestinfo import RequestInfo
@@ -203,7 +203,7 @@ class Stream:
         user = await server.identify(self._transport.get_extra_info("peercert"), headers)
         # A WebSocket opens with GET, but running a command is no reading.
         info.verb = "create"
-        server.authorizer.require(user, Attributes.of(info))
+        await server.authorizer.require(user, Attributes.of(info))
         if not headers.get("Upgrade"):
             raise bad_request("Upgrade request required")
         pod = await server.registry.find(PODS, info.namespace, info.name)

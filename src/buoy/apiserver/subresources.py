@@ -174,7 +174,7 @@ class Subresources:
     async def _evict(self, call: Call) -> Result:
         if call.info.verb != "create":
             raise method_not_allowed()
-        write = call.write()
+        write = call.write("eviction")
         eviction = negotiation.parse_body(
             await read_body(call.request), call.request.headers.get("Content-Type", "")
         )
@@ -273,6 +273,8 @@ class Subresources:
         if not isinstance(request, dict):
             raise bad_request("the body is not a TokenRequest")
         spec = request.get("spec") or {}
+        if not isinstance(spec, dict) or not isinstance(spec.get("boundObjectRef") or {}, dict):
+            raise bad_request('TokenRequest in version "v1" cannot be handled as a TokenRequest')
         seconds = spec.get("expirationSeconds")
         seconds = _DEFAULT_TOKEN if seconds is None else seconds
         faults = []
@@ -288,6 +290,8 @@ class Subresources:
             )
         if faults:
             raise invalid_object("authentication.k8s.io", "TokenRequest", "", faults)
+        if self._registry.admission is not None:
+            await self._registry.admission.admit_token(info.namespace, info.name, spec, call.user)
         bound, node = await self._bound(spec.get("boundObjectRef"), info.namespace, info.name)
         audiences = [str(audience) for audience in spec.get("audiences") or ()] or [self._tokens.issuer]
         token, expires = self._tokens.sign(info.namespace, account, audiences, seconds, bound, node)
@@ -356,7 +360,10 @@ class Subresources:
     ) -> Result:
         """Answer with what a kubelet answers, as it comes. *checked*: its refusals become Status objects."""
         try:
-            upstream = await self._kubelets.session.request(method, url, data=body or None)
+            # A node must not send the API server elsewhere.
+            upstream = await self._kubelets.session.request(
+                method, url, data=body or None, allow_redirects=False
+            )
         except (aiohttp.ClientConnectorError, aiohttp.ServerDisconnectedError, TimeoutError) as error:
             cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
             host, _, port = url.split("/")[2].rpartition(":")

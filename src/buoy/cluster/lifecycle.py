@@ -75,8 +75,12 @@ def up(config: ClusterConfig, report: Callable[[str], None]) -> Running:
             raise ClusterError(f"the cluster {config.name!r} is running already; buoy status shows it")
         if before and before.config != config:
             raise ClusterError(
-                f"the cluster {config.name!r} exists with other options; end it first with: buoy down"
-                + ("" if config.name == "buoy" else f" --name {config.name}")
+                f"the cluster {config.name!r} exists with other options; {_end_it_first(config)}"
+            )
+        if before and not pki.is_complete(config, folder):
+            raise ClusterError(
+                f"the cluster {config.name!r} is of an earlier version and lacks keys of its nodes; "
+                + _end_it_first(config)
             )
         if before:
             _remove_cgroups(folder)
@@ -93,6 +97,10 @@ def up(config: ClusterConfig, report: Callable[[str], None]) -> Running:
             raise
         kubeconfig.add(kubeconfig.user_file(), folder.kubeconfig)
     return running
+
+
+def _end_it_first(config: ClusterConfig) -> str:
+    return "end it first with: buoy down" + ("" if config.name == "buoy" else f" --name {config.name}")
 
 
 def _start(

@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from .. import dns, kubelet, loadbalancer, network, proxy
 from ..network import lan
-from . import cluster_dns, containerd, linux, storage, uplink
+from . import cluster_dns, containerd, linux, pki, storage, uplink
 from .config import ClusterConfig
 from .images import PAUSE
 from .process import run_component
@@ -109,14 +109,12 @@ def prepare(config: ClusterConfig, folder: StateFolder, node: str) -> None:
     (here / "resolv.conf").write_text(resolver)
     keys = [
         (folder.pki / "ca.crt", "ca.crt"),
-        (folder.component_kubeconfig(node), "kubelet.kubeconfig"),
-        (folder.component_kubeconfig("proxy"), "proxy.kubeconfig"),
-        (folder.component_kubeconfig("dns"), "dns.kubeconfig"),
         (folder.pki / f"{node}.kubelet.crt", "kubelet.crt"),
         (folder.pki / f"{node}.kubelet.key", "kubelet.key"),
     ]
+    for name, _ in pki.node_identities(config, node):
+        keys.append((folder.component_kubeconfig(f"{node}.{name}"), f"{name}.kubeconfig"))
     if config.has_load_balancer:
-        keys.append((folder.component_kubeconfig("speaker"), "speaker.kubeconfig"))
         keys.append((folder.pki / "speakers.key", "speakers.key"))
     for source, target in keys:
         destination = here / "pki" / target
@@ -174,9 +172,8 @@ def _containerd() -> NoReturn:
 
 
 def _kubelet(config: ClusterConfig, folder: StateFolder, node: str) -> None:
-    kubeconfig = str(HERE / "pki/kubelet.kubeconfig")
     options = kubelet.Options(
-        kubeconfig=kubeconfig,
+        kubeconfig=str(HERE / "pki/kubelet.kubeconfig"),
         node_name=node,
         node_ips=config.node_addresses(node),
         runtime_endpoint=_CONTAINERD_SOCKET,
@@ -188,7 +185,7 @@ def _kubelet(config: ClusterConfig, folder: StateFolder, node: str) -> None:
         cgroup_root=f"/{folder.cgroup}/{node}",
     )
     network_options = network.Options(
-        kubeconfig=kubeconfig,
+        kubeconfig=str(HERE / "pki/network.kubeconfig"),
         node_name=node,
         cluster_cidrs=config.pod_cidrs,
         cni_dir=str(HERE / "cni"),

@@ -77,22 +77,19 @@ def create(config: ClusterConfig, folder: StateFolder, api_port: int) -> None:
             *(network.kubernetes_service for network in config.networks),
         ),
     )
-    issue("apiserver-kubelet-client", "kube-apiserver-kubelet-client", "system:masters")
+    # Kubelets know it by its name. To the API server it is nobody, wherever a node says that its kubelet is.
+    issue("apiserver-kubelet-client", "kube-apiserver-kubelet-client")
 
     lan_server = f"https://{host_port(config.primary.control_plane, API_PORT)}"
     identities = [
         ("controllers", "system:kube-controller-manager", ""),
         ("scheduler", "system:kube-scheduler", ""),
-        ("proxy", "system:kube-proxy", ""),
-        ("dns", "system:kube-dns", ""),
     ]
     if config.has_load_balancer:
-        identities += [
-            ("loadbalancer", load_balancer.CONTROLLER, ""),
-            ("speaker", load_balancer.SPEAKER, ""),
-        ]
+        identities.append(("loadbalancer", load_balancer.CONTROLLER, ""))
         write_secret(folder.pki / "speakers.key", os.urandom(32))
-    identities += [(node, f"system:node:{node}", "system:nodes") for node in config.node_names]
+    for node in config.node_names:
+        identities += [(f"{node}.{name}", *identity) for name, identity in node_identities(config, node)]
     for name, user, group in identities:
         pair = _issue(authority, user, group)
         write_secret(
@@ -106,6 +103,32 @@ def create(config: ClusterConfig, folder: StateFolder, api_port: int) -> None:
         _kubeconfig(
             config.context, f"https://127.0.0.1:{api_port}", authority, config.context, administrator
         ),
+    )
+
+
+def node_identities(config: ClusterConfig, node: str) -> list[tuple[str, tuple[str, str]]]:
+    """The components of a node that talk to the API server: who they are there (user, group).
+
+    Each has a key of its own on each node, and no right that it does not need: who takes over a node has what
+    concerns its own Pods.
+    """
+    found = [
+        ("kubelet", (f"system:node:{node}", "system:nodes")),
+        ("network", ("system:buoy-network", "")),
+        ("proxy", ("system:kube-proxy", "")),
+        ("dns", ("system:serviceaccount:kube-system:kube-dns", "")),
+    ]
+    if config.has_load_balancer:
+        found.append(("speaker", (load_balancer.SPEAKER, "")))
+    return found
+
+
+def is_complete(config: ClusterConfig, folder: StateFolder) -> bool:
+    """Whether a cluster that was made before has all the keys that it takes now; more cannot be made."""
+    return all(
+        folder.component_kubeconfig(f"{node}.{name}").exists()
+        for node in config.node_names
+        for name, _ in node_identities(config, node)
     )
 
 

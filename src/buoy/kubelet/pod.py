@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from ..api import meta
+from ..api import meta, references
 from ..api.meta import Object
 
 
@@ -96,26 +96,4 @@ def named_port(container: Object, port: int | str) -> int:
 
 def config_names(pod: Object) -> tuple[frozenset[str], frozenset[str]]:
     """The names of all ConfigMaps and Secrets that the Pod refers to."""
-    maps: set[str] = set()
-    secrets: set[str] = {s["name"] for s in pod["spec"].get("imagePullSecrets") or () if s.get("name")}
-    for container in all_containers(pod):
-        for source in container.get("envFrom") or ():
-            if source.get("configMapRef"):
-                maps.add(source["configMapRef"].get("name", ""))
-            if source.get("secretRef"):
-                secrets.add(source["secretRef"].get("name", ""))
-        for variable in container.get("env") or ():
-            origin = variable.get("valueFrom") or {}
-            if origin.get("configMapKeyRef"):
-                maps.add(origin["configMapKeyRef"].get("name", ""))
-            if origin.get("secretKeyRef"):
-                secrets.add(origin["secretKeyRef"].get("name", ""))
-    for volume in pod["spec"].get("volumes") or ():
-        projected = (volume.get("projected") or {}).get("sources") or ()
-        for source in (volume, *projected):
-            if source.get("configMap"):
-                maps.add(source["configMap"].get("name", ""))
-            secret = source.get("secret")
-            if secret:
-                secrets.add(secret.get("secretName") or secret.get("name", ""))
-    return frozenset(maps - {""}), frozenset(secrets - {""})
+    return references.config_maps(pod), references.secrets(pod)
