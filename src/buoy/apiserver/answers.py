@@ -101,5 +101,6 @@ def error_answer(error: StatusError) -> Answer:
 
 def warning_header(text: str) -> tuple[str, str]:
     """A ``Warning`` header (RFC 7234, section 5.5), which kubectl shows to its user."""
-    quoted = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ")
+    printable = "".join(each if each.isprintable() else " " for each in text)
+    quoted = printable.replace("\\", "\\\\").replace('"', '\\"')
     return "Warning", f'299 - "{quoted}"'

@@ -6,6 +6,8 @@ import base64
 import csv
 import functools
 import hashlib
+import math
+import ssl
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -15,7 +17,7 @@ import jwt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from buoy.api.meta import Object
+from buoy.api.meta import Object, parse_time
 from buoy.api.resource import NODES, PODS, SERVICE_ACCOUNTS, Resource
 from buoy.api.status import unauthorized
 
@@ -29,6 +31,7 @@ _POD_NAME = "authentication.kubernetes.io/pod-name"
 _POD_UID = "authentication.kubernetes.io/pod-uid"
 _NODE_NAME = "authentication.kubernetes.io/node-name"
 _CREDENTIAL = "authentication.kubernetes.io/credential-id"
+_LEEWAY = 60.0
 _PROTOCOL_TOKEN = "base64url.bearer.authorization.k8s.io."  # noqa: S105
 
 
@@ -180,9 +183,13 @@ class ServiceAccountTokens:
         return User(name, groups, account.get("uid", ""), tuple(extra)), shared
 
     async def _check(self, resource: Resource, namespace: str, reference: Mapping[str, str]) -> None:
-        """The object that the token is bound to must be there still."""
+        """The object that the token is bound to must be there still, and not be long overdue to go."""
         obj = await self._finder.find(resource, namespace, reference.get("name", ""))
-        if obj is None or obj["metadata"].get("uid") != reference.get("uid"):
+        if (
+            obj is None
+            or obj["metadata"].get("uid") != reference.get("uid")
+            or _overdue(obj["metadata"].get("deletionTimestamp"))
+        ):
             raise InvalidToken(f"{resource.kind.lower()} {reference.get('name')} has been deleted")
 
     def key_set(self) -> Object:
@@ -207,6 +214,8 @@ class Authenticator:
     async def authenticate(self, certificate: Mapping[str, Any] | None, headers: Mapping[str, str]) -> User:
         """The user; `ANONYMOUS` without credentials. Raises StatusError 401 for wrong ones."""
         if certificate:
+            if _ends(certificate.get("notAfter", "")) < time.time():
+                raise unauthorized()  # it was good when the connection was made
             user = certificate_user(certificate.get("subject", ()))
             if user is not None:
                 return user
@@ -229,6 +238,17 @@ class Authenticator:
             return (await self.tokens.verify(token))[0]
         except InvalidToken:
             return None
+
+
+@functools.lru_cache(1024)
+def _ends(not_after: str) -> float:
+    """Seconds since the epoch at which a certificate ends."""
+    return ssl.cert_time_to_seconds(not_after) if not_after else math.inf
+
+
+def _overdue(deletion: str | None) -> bool:
+    """Whether an object should have been gone by *deletion*, and for longer than clocks differ."""
+    return bool(deletion) and parse_time(str(deletion)).timestamp() + _LEEWAY < time.time()
 
 
 def _protocol_token(header: str) -> str:

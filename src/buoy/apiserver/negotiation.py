@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import yaml
 from buoy.api.status import StatusError, bad_request
 
 from . import protobuf
+from .encoding import to_json
 
 _decode = msgspec.json.Decoder().decode
 
@@ -75,6 +77,11 @@ def accepted(header: str, *, discovery: bool = False, stream: bool = False) -> A
     )
 
 
+_DEEPEST = 500
+_TOO_DEEP = "exceeded max depth"
+_ROOM_FOR_ALIASES = 100_000
+
+
 class DuplicateFields:
     """Collects the paths of JSON keys that a body gives twice, which an ordinary decoder hides."""
 
@@ -126,6 +133,8 @@ def parse_body(body: bytes, content_type: str) -> Any:
 def parse_json(body: bytes) -> Any:
     try:
         return _decode(body)
+    except RecursionError:
+        raise bad_request(_TOO_DEEP) from None
     except msgspec.DecodeError as error:
         raise bad_request(f"couldn't get version/kind; json parse error: {_go_error(body, error)}") from None
 
@@ -144,10 +153,51 @@ def _go_error(body: bytes, error: msgspec.DecodeError) -> str:
 
 
 def parse_yaml(body: bytes) -> Any:
+    """The one document in *body*, which may be JSON. Raises StatusError 400."""
     try:
-        return yaml.load(body, Loader=_Loader)  # noqa: S506
-    except yaml.YAMLError as error:
+        if body.lstrip()[:1] == b"{":
+            # As kubectl sends what it calls YAML.
+            with contextlib.suppress(msgspec.DecodeError):
+                return _decode(body)
+        aliases = _check_depth(body)
+        value = yaml.load(body, Loader=_Loader)  # noqa: S506
+        if aliases:
+            _check_size(value, _ROOM_FOR_ALIASES + len(body))
+        return _decode(to_json(value))
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise bad_request(f"error converting YAML to JSON: yaml: {error}") from None
+
+
+def _check_depth(body: bytes) -> int:
+    """How many aliases there are. Raises ValueError for what is too deep for a loader that recurses in C."""
+    depth = aliases = 0
+    for event in yaml.parse(body, Loader=_Loader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > _DEEPEST:
+                raise ValueError(_TOO_DEEP)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        elif isinstance(event, yaml.AliasEvent):
+            aliases += 1
+    return aliases
+
+
+def _check_size(value: Any, room: int) -> None:
+    """Raises ValueError if *value* is larger than *room* when every alias is written out."""
+    rest = [value]
+    while rest:
+        each = rest.pop()
+        room -= 1
+        if isinstance(each, dict):
+            rest += each.keys()
+            rest += each.values()
+        elif isinstance(each, (list, tuple, set)):
+            rest += each
+        elif isinstance(each, (str, bytes)):
+            room -= len(each)
+        if room < 0:
+            raise ValueError("document contains excessive aliasing")
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
