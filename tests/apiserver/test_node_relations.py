@@ -197,7 +197,7 @@ def slices(draw: st.DrawFn) -> tuple[str, str, Object]:
     return "resourceslices", name, {"metadata": {"name": name}, "spec": {"nodeName": draw(nodes)}}
 
 
-changes = st.lists(st.tuples(st.one_of(pods(), volumes(), slices()), st.booleans()), max_size=40)
+changes = st.lists(st.tuples(st.one_of(pods(), volumes(), slices()), st.booleans()), min_size=10, max_size=40)
 
 
 @given(changes)

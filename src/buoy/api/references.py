@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from . import volumes
 from .meta import Object
 from .pods import all_containers
 
@@ -68,16 +67,6 @@ def secrets(pod: Object) -> frozenset[str]:
         for source, field, name in _SECRETS_OF_VOLUMES:
             given = volume.get(source) or {}
             found.add(((given.get(field) or {}) if field else given).get(name) or "")
-    return frozenset(found - {""})
-
-
-def claims(pod: Object) -> frozenset[str]:
-    """The PersistentVolumeClaims of its namespace that *pod* names, or that are made for it alone."""
-    found = set()
-    for volume in _volumes(pod):
-        found.add((volume.get("persistentVolumeClaim") or {}).get("claimName") or "")
-        if volume.get("ephemeral"):
-            found.add(volumes.ephemeral_claim_name(pod, volume))
     return frozenset(found - {""})
 
 

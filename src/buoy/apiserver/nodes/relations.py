@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
 
-from buoy.api import meta, references
+from buoy.api import meta, references, volumes
 from buoy.api.meta import Object
 
 
@@ -146,9 +146,9 @@ class Relations:
         if known is None:
             return
         for secret in known.secrets:
-            volumes = self._volumes_of_secrets[secret]
-            volumes.discard(ref)
-            if not volumes:
+            others = self._volumes_of_secrets[secret]
+            others.discard(ref)
+            if not others:
                 del self._volumes_of_secrets[secret]
 
     # What names its node itself
@@ -170,7 +170,7 @@ def _uses(pod: Object, resource_claims: frozenset[str]) -> frozenset[Ref]:
         "serviceaccounts": (account,) if account else (),
         "secrets": references.secrets(pod),
         "configmaps": references.config_maps(pod),
-        "persistentvolumeclaims": references.claims(pod),
+        "persistentvolumeclaims": {name for name, _ in volumes.claim_names(pod)},
         "resourceclaims": resource_claims,
     }
     return frozenset(Ref(resource, namespace, name) for resource, names in named.items() for name in names)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from buoy.api import meta, references
+from buoy.api import meta, references, volumes
 from buoy.api.meta import Object
 from buoy.api.resource import Resource
 
@@ -136,7 +136,7 @@ def _mirror_pod(node: str, pod: Object) -> str:
         ("configmaps", references.config_maps(pod)),
         ("clustertrustbundles", references.has_trust_bundles(pod)),
         ("serviceaccounttokens", references.token_audiences(pod)),
-        ("persistentvolumeclaims", references.claims(pod)),
+        ("persistentvolumeclaims", {name for name, _ in volumes.claim_names(pod)}),
         ("resourceclaims", pod["spec"].get("resourceClaims")),
     ):
         if named:
