@@ -96,6 +96,20 @@ def test_what_is_read_only_stays_so() -> None:
     assert (mount.host_path, mount.container_path, mount.read_only) == ("/data", "/d", True)
 
 
+def test_who_has_a_local_volume_keeps_its_group(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    volume = {"name": "data", "persistentVolume": "v", "local": {"path": str(source)}}
+    directories = PodDirectories(str(tmp_path))
+    target = Path(directories.volume_path(POD, volume))
+    target.parent.mkdir(parents=True)
+    target.mkdir()
+    assert not directories.in_use(volume), "an empty folder where it will be mounted"
+    target.rmdir()
+    target.symlink_to(source)  # for a folder and what is mounted there are one and the same
+    assert directories.in_use(volume)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="gives files to a group")
 def test_a_volume_is_given_to_a_group(tmp_path: Path) -> None:
     root, outside = tmp_path / "root", tmp_path / "outside"

@@ -123,7 +123,10 @@ class PodDirectories:
                 os.chmod(path, 0o2777)  # noqa: S103
 
     def _set_up_local(self, pod: Object, volume: Object) -> None:
-        """A folder of this node, bound to where the Pod has its volumes."""
+        """A folder of this node, bound to where the Pod has its volumes.
+
+        The first Pod that has it gives it its group; to change that under others would take it from them.
+        """
         source, target = volume["local"]["path"], self.volume_path(pod, volume)
         if not os.path.exists(source):
             raise VolumeError(f'path "{source}" does not exist')
@@ -131,10 +134,20 @@ class PodDirectories:
         if os.path.ismount(target) or target in mounts.mounts_below(target):
             return
         group = _fs_group(pod)
-        if group is not None and not volume.get("readOnly"):
+        if group is not None and not volume.get("readOnly") and not self.in_use(volume):
             policy = (pod["spec"].get("securityContext") or {}).get("fsGroupChangePolicy")
             set_ownership(source, group, policy)
         mounts.bind(source, target)
+
+    def in_use(self, volume: Object) -> bool:
+        """Whether some Pod here has that local volume already."""
+        own = os.stat(volume["local"]["path"])
+        for uid in self.uids():
+            path = os.path.join(self.path(uid), "volumes", _PLUGINS["local"], shown_name(volume))
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.stat(path), own):
+                    return True
+        return False
 
     def container_mounts(
         self,
