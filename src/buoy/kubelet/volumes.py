@@ -27,6 +27,7 @@ _PLUGINS = {
     "emptyDir": "kubernetes.io~empty-dir",
     "local": "kubernetes.io~local-volume",
 }
+_NO_SOURCE = ("name", "persistentVolume", "readOnly")
 _IN_MEMORY = ("secret", "downwardAPI", "projected")
 _HOST_PATH_CHECKS = {
     "Directory": (stat.S_ISDIR, "a directory"),
@@ -49,7 +50,7 @@ def shown_name(volume: Object) -> str:
 
 
 def kind_of(volume: Object) -> str:
-    return next((key for key in volume if key != "name" and volume[key] is not None), "emptyDir")
+    return next((key for key in volume if key not in _NO_SOURCE and volume[key] is not None), "emptyDir")
 
 
 class PodDirectories:
