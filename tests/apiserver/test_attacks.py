@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
+import ssl
 import time
 from typing import Any
 
@@ -246,6 +248,56 @@ async def test_bodies_that_unfold(server: Running) -> None:
 async def test_bodies_that_are_too_long(server: Running) -> None:
     reply = await server.request("POST", SELF_REVIEW, b" " * (4 << 20), user="somebody")
     assert (reply.status, reply.json["reason"]) == (413, "RequestEntityTooLarge")
+
+
+async def test_a_patch_that_doubles_what_it_copies(server: Running, namespace: str) -> None:
+    path = f"/api/v1/namespaces/{namespace}/configmaps/doubled"
+    made = {"metadata": {"name": "doubled", "annotations": {"a": "x" * 1000}}}
+    await server.post(f"/api/v1/namespaces/{namespace}/configmaps", made)
+    steps = [
+        {"op": "copy", "from": "/metadata", "path": f"/metadata/{number}"} for number in range(40)
+    ]  # of two to the fortieth kilobytes
+    reply = await server.patch(path, steps, "json-patch+json")
+    assert (reply.status, "accumulated size increase of copy" in reply.message) == (422, True)
+    copied = [{"op": "copy", "from": "/metadata/annotations/a", "path": "/metadata/annotations/b"}]
+    reply = await server.patch(path, copied, "json-patch+json")
+    assert reply.json["metadata"]["annotations"] == {"a": "x" * 1000, "b": "x" * 1000}
+
+
+# Who takes its time
+
+
+async def raw(server: Running, sent: bytes) -> bytes:
+    """What comes back for *sent*, until the server ends the connection."""
+    context = ssl.create_default_context(cafile=str(server.authority.certificate))
+    context.load_cert_chain(*server.authority.issue("slow"))
+    async with asyncio.timeout(20):
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port, ssl=context)
+        writer.write(sent)
+        try:
+            return await reader.read()
+        except ConnectionResetError:
+            return b""
+        finally:
+            writer.close()
+
+
+@pytest.mark.parametrize(
+    "sent", [b"", b"GET /version HT", b"POST /api/v1/namespaces/n/pods/p/exec?command=a HT"]
+)
+async def test_a_head_that_does_not_come(
+    server: Running, monkeypatch: pytest.MonkeyPatch, sent: bytes
+) -> None:
+    monkeypatch.setattr("buoy.apiserver.server._HEAD_SECONDS", 0.2)
+    assert await raw(server, sent) == b""
+
+
+async def test_a_body_that_does_not_come(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("buoy.apiserver.rest._BODY_SECONDS", 0.2)
+    head = f"POST {SELF_REVIEW} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 10\r\n\r\n"
+    answer = await raw(server, head.encode())
+    assert answer.startswith(b"HTTP/1.1 504 ")
+    assert b'"reason":"Timeout"' in answer
 
 
 # What is kept of strangers' requests

@@ -21,6 +21,7 @@ class Node:
 
     port: int = 0
     heads: list[str] = field(default_factory=list)
+    received: bytearray = field(default_factory=bytearray)
     answer: bytes = b""
     echo: bool = False
     connections: set[asyncio.Task[None]] = field(default_factory=set)
@@ -34,6 +35,7 @@ class Node:
             self.heads.append((await reader.readuntil(b"\r\n\r\n")).decode())
             writer.write(self.answer)
             while self.echo and (data := await reader.read(65536)):
+                self.received += data
                 writer.write(data)
                 await writer.drain()
         except (ConnectionError, asyncio.IncompleteReadError):
@@ -281,6 +283,28 @@ async def test_following_a_log_ends_with_the_client(server: Running, namespace: 
     assert not node.gone.is_set()
     writer.close()
     await asyncio.wait_for(node.gone.wait(), 5)
+
+
+async def test_after_a_refusal_nothing_more_is_asked(server: Running, namespace: str, node: Node) -> None:
+    """It would be asked with the API server's key: CVE-2018-1002105."""
+    node.answer, node.echo = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", True
+    reader, writer = await connect(server)
+    writer.write(head(f"/api/v1/namespaces/{namespace}/pods/p/portforward", *UPGRADE) + b"GET /pods HTTP/1.1")
+    assert await reader.readuntil(b"\r\n\r\n") == node.answer
+    writer.write(b"\r\n\r\nGET /pods HTTP/1.1\r\n\r\n")
+    writer.close()
+    await asyncio.wait_for(node.gone.wait(), 5)
+    assert node.received == b""
+
+
+async def test_a_node_sends_nobody_elsewhere(server: Running, namespace: str, node: Node) -> None:
+    """The API server would go there with its key, or to where only it can go."""
+    elsewhere = f"https://127.0.0.1:{node.port}/elsewhere".encode()
+    node.answer = b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: " + elsewhere + b"\r\n\r\n"
+    assert (await server.get(f"/api/v1/nodes/node-{namespace}/proxy/pods")).status == 302
+    reply = await server.get(f"/api/v1/namespaces/{namespace}/pods/single/log")
+    assert reply.message.startswith("the server responded with the status code 302")
+    assert [line.split(" ")[1] for line in node.heads] == ["/pods", f"/containerLogs/{namespace}/single/a"]
 
 
 async def test_a_nodes_own_paths(server: Running, namespace: str, node: Node) -> None:

@@ -13,6 +13,8 @@ from buoy.api.meta import Object
 from buoy.api.schema import Struct
 from buoy.api.status import StatusError, bad_request
 
+from .encoding import to_json
+
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_PATCH = "application/strategic-merge-patch+json"
@@ -21,6 +23,7 @@ PATCH_TYPES = (JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, APPLY_PATCH)
 PATCH_TYPES_OF_CUSTOM = (JSON_PATCH, MERGE_PATCH, APPLY_PATCH)
 
 _MOST_OPERATIONS = 10_000
+_MOST_COPIED = 3 << 20
 
 
 def compile_patch(content_type: str, patch: Any, struct: Struct) -> Callable[[Object], Object]:
@@ -73,9 +76,17 @@ def _json_patch(operations: Any) -> Callable[[Object], Object]:
     except (jsonpatch.InvalidJsonPatch, jsonpointer.JsonPointerException, TypeError, KeyError) as error:
         raise bad_request(f"error decoding patch: {error}") from None
 
+    copies = any(operation.get("op") == "copy" for operation in operations)
+    steps = [jsonpatch.JsonPatch([operation]) for operation in operations] if copies else [compiled]
+
     def apply(obj: Object) -> Object:
+        copied = 0
         try:
-            patched = compiled.apply(obj)
+            patched = obj
+            for step in steps:
+                if copies:
+                    copied = _copied(patched, step.patch[0], copied)
+                patched = step.apply(patched, in_place=True)
         except jsonpatch.JsonPatchTestFailed as error:
             raise StatusError(
                 422,
@@ -92,6 +103,21 @@ def _json_patch(operations: Any) -> Callable[[Object], Object]:
         return patched
 
     return apply
+
+
+def _copied(obj: Object, operation: Object, before: int) -> int:
+    """Bytes copied so far. Raises StatusError 422 if they are many: each copy could be twice the last one."""
+    if operation["op"] != "copy":
+        return before
+    size = before + len(to_json(jsonpointer.resolve_pointer(obj, operation["from"])))
+    if size > _MOST_COPIED:
+        raise StatusError(
+            422,
+            "Invalid",
+            "Unable to complete the copy, the accumulated size increase of copy is "
+            f"{size}, exceeding the limit {_MOST_COPIED}",
+        )
+    return size
 
 
 def _word(value: Any) -> str:

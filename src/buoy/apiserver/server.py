@@ -44,6 +44,9 @@ from .watch import Hub
 log = logging.getLogger(__name__)
 
 _LONGEST_LINE = 128 << 10
+_HEAD_SECONDS = 32.0
+"""How long a new connection may take to say what it wants (upstream's ReadHeaderTimeout)."""
+_IDLE_SECONDS = 90.0
 _SHUTDOWN_SECONDS = 0.5
 _INTERNAL = "Internal error occurred: {}"
 
@@ -143,6 +146,8 @@ class Front(asyncio.Protocol):
         self._server = server
         self._inner: Any = http()
         self._transport: asyncio.Transport | None = None
+        self._tail = b""
+        self._patience: asyncio.TimerHandle | None = None
         self._callbacks: list[Callable[[], None]] = []
 
     def on_close(self, callback: Callable[[], None]) -> None:
@@ -150,9 +155,16 @@ class Front(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._patience = asyncio.get_running_loop().call_later(_HEAD_SECONDS, self._transport.abort)
         self._inner.connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
+        if self._patience is not None:
+            self._tail += data
+            if b"\r\n\r\n" in self._tail:
+                self._patience.cancel()
+                self._patience = None
+            self._tail = self._tail[-3:]
         if STREAMED_PATH.match(data):
             assert self._transport is not None
             stream = self._server.streaming.begin(self._transport, data)
@@ -167,6 +179,8 @@ class Front(asyncio.Protocol):
         return result
 
     def connection_lost(self, error: Exception | None) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
         self._inner.connection_lost(error)
         for callback in self._callbacks:
             callback()
@@ -202,6 +216,7 @@ async def serve(options: Options) -> None:
         http = web.Server(
             cast(Any, server.handle),
             access_log=None,
+            keepalive_timeout=_IDLE_SECONDS,
             max_line_size=_LONGEST_LINE,
             max_field_size=_LONGEST_LINE,
             auto_decompress=False,  # what is small to send must not be large to read

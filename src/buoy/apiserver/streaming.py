@@ -10,6 +10,7 @@ import asyncio
 import logging
 import re
 import ssl
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote, urlencode
 
@@ -40,6 +41,8 @@ KUBELET_PORT = 10250
 
 _LONGEST_HEAD = 128 << 10
 _CONNECT_SECONDS = 10.0
+_SWITCHED = b"HTTP/1.1 101"
+_STATUS_END = len(_SWITCHED)
 _NOT_PASSED_ON = ("authorization", "host", "sec-websocket-protocol")
 _BEARER_PROTOCOL = "base64url.bearer.authorization.k8s.io."
 _KUBELET_NAMES = {"stdin": "input", "stdout": "output", "stderr": "error", "tty": "tty"}
@@ -145,10 +148,13 @@ class Stream:
         self._buffer = b""
         self._task: asyncio.Task[None] | None = None
         self._backend: _Backend | None = None
+        self._upgraded: bool | None = None
 
     def data_received(self, data: bytes) -> None:
-        if self._backend is not None:
-            self._backend.write(data)
+        if self._upgraded is not None:
+            # After a refusal, it would be another request: with the API server's key, and asked of nobody.
+            if self._upgraded and self._backend is not None:
+                self._backend.write(data)
             return
         self._buffer += data
         if self._task is None:
@@ -177,8 +183,17 @@ class Stream:
         if self._backend is not None and not self._backend.transport.is_closing():
             self._backend.transport.resume_reading()
 
+    def _answered(self, upgraded: bool) -> None:
+        """The kubelet has answered; only what it takes for a stream goes on to it."""
+        self._upgraded = upgraded
+        if upgraded and self._buffer and self._backend is not None:
+            self._backend.write(self._buffer)
+        self._buffer = b""
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+
     async def _open(self) -> None:
-        head, _, rest = self._buffer.partition(b"\r\n\r\n")
+        head, _, self._buffer = self._buffer.partition(b"\r\n\r\n")
         request_line, *lines = head.decode("latin-1").split("\r\n")
         method, target, _ = request_line.split(" ", 2)
         headers: CIMultiDict[str] = CIMultiDict()
@@ -189,7 +204,7 @@ class Stream:
             try:
                 info = requestinfo.parse(method, target)
                 measured.began(info)
-                await self._connect(info, headers, rest)
+                await self._connect(info, headers)
                 measured.code = 101
             except StatusError as error:
                 measured.code = error.code
@@ -198,7 +213,7 @@ class Stream:
                 log.exception("%s %s", method, target)
                 self._refuse(StatusError(500, "InternalError", f"Internal error occurred: {error!r}"))
 
-    async def _connect(self, info: RequestInfo, headers: CIMultiDict[str], rest: bytes) -> None:
+    async def _connect(self, info: RequestInfo, headers: CIMultiDict[str]) -> None:
         server = self._server
         user = await server.identify(self._transport.get_extra_info("peercert"), headers)
         # A WebSocket opens with GET, but running a command is no reading.
@@ -218,7 +233,7 @@ class Stream:
         try:
             async with asyncio.timeout(_CONNECT_SECONDS):
                 _, backend = await loop.create_connection(
-                    lambda: _Backend(self._transport),
+                    lambda: _Backend(self._transport, self._answered),
                     host,
                     port,
                     ssl=server.kubelets.context,
@@ -226,11 +241,8 @@ class Stream:
                 )
         except (OSError, TimeoutError) as error:
             raise dial_error(host, port, error) from None
-        backend.write(_head(info.method, path, host, port, headers))
-        if rest:
-            backend.write(rest)
         self._backend = backend
-        self._transport.resume_reading()
+        backend.write(_head(info.method, path, host, port, headers))
 
     def _refuse(self, error: StatusError) -> None:
         body = to_json(error.to_object())
@@ -243,11 +255,13 @@ class Stream:
 
 
 class _Backend(asyncio.Protocol):
-    """The connection to the kubelet."""
+    """The connection to the kubelet. *answered* is told once whether it has switched protocols."""
 
-    def __init__(self, client: asyncio.Transport) -> None:
+    def __init__(self, client: asyncio.Transport, answered: Callable[[bool], None]) -> None:
         self.transport: asyncio.Transport = cast(asyncio.Transport, None)
         self._client = client
+        self._answered = answered
+        self._status_line: bytes | None = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -264,6 +278,11 @@ class _Backend(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._client.write(data)
+        if self._status_line is not None:
+            self._status_line += data[:_STATUS_END]
+            if len(self._status_line) >= _STATUS_END:
+                self._answered(self._status_line.startswith(_SWITCHED))
+                self._status_line = None
 
     def connection_lost(self, error: Exception | None) -> None:
         # What has been written is still sent.
