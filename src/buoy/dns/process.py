@@ -18,6 +18,7 @@ from buoy.api import meta
 from buoy.api.meta import Object
 from buoy.api.resource import CONFIG_MAPS, ENDPOINT_SLICES, NAMESPACES, SERVICES
 from buoy.client import Client, EventRecorder, Informer, serve
+from buoy.inotify import FileWatch
 
 from . import Options
 from .address import Address
@@ -32,7 +33,6 @@ from .zone import Zone
 
 log = logging.getLogger(__name__)
 
-_RESOLV_CONF_SECONDS = 5.0
 _PATIENCE_SECONDS = 2.0
 
 
@@ -45,6 +45,7 @@ class DnsServer:
         self._events = EventRecorder(client, "buoy-dns", options.node_name)
         self._config = Config()
         self._resolv_conf: tuple[Address, ...] = ()
+        self._resolv_conf_version = _version(options.resolv_conf)
         self._started = time.time()
         namespace, name = meta.split_key(options.config_map)
         self._services = Informer(client, SERVICES, transform=lambda obj: _small(obj, decode_service(obj)))
@@ -196,13 +197,25 @@ class DnsServer:
             self._set_forwarder()
 
     async def _follow_resolv_conf(self) -> None:
-        seen = _version(self._options.resolv_conf)
-        while True:
-            await asyncio.sleep(_RESOLV_CONF_SECONDS)
-            version = _version(self._options.resolv_conf)
-            if version != seen:
-                seen = version
-                self._read_resolv_conf()
+        path = self._options.resolv_conf
+        while path:
+            try:
+                with FileWatch(path) as watch:
+                    version = _version(path)
+                    if version != self._resolv_conf_version:
+                        self._resolv_conf_version = version
+                        self._read_resolv_conf()
+                    await watch.changed()
+            except FileNotFoundError:
+                continue  # a part of its path went away just now
+            except OSError as error:
+                log.error(
+                    "changes of %s come into force only by a restart: %s; "
+                    "the limits are the sysctls fs.inotify.max_user_instances and max_user_watches",
+                    path,
+                    error,
+                )
+                return
 
     # Health and metrics.
 

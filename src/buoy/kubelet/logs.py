@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, Awaitable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from .inotify import DirectoryWatch
+from buoy.inotify import DirectoryWatch
 
 _CHUNK = 256 * 1024
 _MESSAGE_LIMIT = 4096
