@@ -17,6 +17,7 @@ from buoy.api.allocation import IPRange, PortRange
 from buoy.api.resource import SERVICES
 from buoy.api.service_allocation import ServiceAllocator
 from buoy.api.status import StatusError, bad_request
+from buoy.client.splice import SHUTDOWN_SECONDS
 from buoy.store import StorageFailed, Store
 from buoy.store.sqlite import SqliteStore
 
@@ -231,7 +232,11 @@ async def serve(options: Options) -> None:
             tasks.create_task(expire_forever(server.registry), name="event expiry")
             listeners = [
                 await loop.create_server(
-                    lambda: Front(server, http), sock=listening, ssl=context, backlog=1024
+                    lambda: Front(server, http),
+                    sock=listening,
+                    ssl=context,
+                    ssl_shutdown_timeout=SHUTDOWN_SECONDS,
+                    backlog=1024,
                 )
                 for listening in options.sockets
             ]

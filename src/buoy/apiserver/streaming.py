@@ -10,8 +10,7 @@ import asyncio
 import logging
 import re
 import ssl
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 import aiohttp
@@ -22,6 +21,7 @@ from buoy.api.meta import Object
 from buoy.api.node import addresses
 from buoy.api.resource import NODES, PODS
 from buoy.api.status import StatusError, bad_request, not_found
+from buoy.client.splice import Splice
 
 from . import Options, requestinfo
 from .attributes import Attributes
@@ -139,58 +139,51 @@ class Streaming:
         return stream
 
 
-class Stream:
-    """One spliced connection, seen from the client. It is told what its connection is told."""
+class Stream(Splice):
+    """A connection that asks for a stream, as its protocol: until the kubelet answers, and from then on."""
 
     def __init__(self, server: ApiServer, transport: asyncio.Transport) -> None:
+        super().__init__(transport)
         self._server = server
-        self._transport = transport
         self._buffer = b""
         self._task: asyncio.Task[None] | None = None
-        self._backend: _Backend | None = None
+        self._status_line = b""
         self._upgraded: bool | None = None
 
     def data_received(self, data: bytes) -> None:
         if self._upgraded is not None:
             # After a refusal, it would be another request: with the API server's key, and asked of nobody.
-            if self._upgraded and self._backend is not None:
-                self._backend.write(data)
+            if self._upgraded:
+                super().data_received(data)
             return
         self._buffer += data
         if self._task is None:
             if b"\r\n\r\n" in self._buffer:
-                self._transport.pause_reading()
+                self.near.pause_reading()
                 self._task = asyncio.get_running_loop().create_task(self._open())
             elif len(self._buffer) > _LONGEST_HEAD:
-                self._transport.abort()
+                self.near.abort()
 
-    def eof_received(self) -> bool:
-        if self._backend is not None:
-            self._backend.write_eof()
-        return False
+    def far_said(self, data: bytes) -> None:
+        super().far_said(data)
+        if self._upgraded is None:
+            self._status_line += data[:_STATUS_END]
+            if len(self._status_line) >= _STATUS_END:
+                self._answered(self._status_line.startswith(_SWITCHED))
 
     def connection_lost(self, error: Exception | None) -> None:
         if self._task is not None:
             self._task.cancel()
-        if self._backend is not None:
-            self._backend.close()
-
-    def pause_writing(self) -> None:
-        if self._backend is not None:
-            self._backend.transport.pause_reading()
-
-    def resume_writing(self) -> None:
-        if self._backend is not None and not self._backend.transport.is_closing():
-            self._backend.transport.resume_reading()
+        super().connection_lost(error)
 
     def _answered(self, upgraded: bool) -> None:
         """The kubelet has answered; only what it takes for a stream goes on to it."""
         self._upgraded = upgraded
-        if upgraded and self._buffer and self._backend is not None:
-            self._backend.write(self._buffer)
+        if upgraded and self._buffer:
+            super().data_received(self._buffer)
         self._buffer = b""
-        if not self._transport.is_closing():
-            self._transport.resume_reading()
+        if not self.near.is_closing():
+            self.near.resume_reading()
 
     async def _open(self) -> None:
         head, _, self._buffer = self._buffer.partition(b"\r\n\r\n")
@@ -215,7 +208,7 @@ class Stream:
 
     async def _connect(self, info: RequestInfo, headers: CIMultiDict[str]) -> None:
         server = self._server
-        user = await server.identify(self._transport.get_extra_info("peercert"), headers)
+        user = await server.identify(self.near.get_extra_info("peercert"), headers)
         # A WebSocket opens with GET, but running a command is no reading.
         info.verb = "create"
         await server.authorizer.require(user, Attributes.of(info))
@@ -229,71 +222,21 @@ class Stream:
         if not node:
             raise bad_request(f"pod {info.name} does not have a host assigned")
         host, port = await server.kubelets.address(node)
-        loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(_CONNECT_SECONDS):
-                _, backend = await loop.create_connection(
-                    lambda: _Backend(self._transport, self._answered),
-                    host,
-                    port,
-                    ssl=server.kubelets.context,
-                    server_hostname=host,
-                )
+                await self.connect(host, port, ssl=server.kubelets.context, server_hostname=host)
         except (OSError, TimeoutError) as error:
             raise dial_error(host, port, error) from None
-        self._backend = backend
-        backend.write(_head(info.method, path, host, port, headers))
+        super().data_received(_head(info.method, path, host, port, headers))
 
     def _refuse(self, error: StatusError) -> None:
         body = to_json(error.to_object())
-        self._transport.write(
+        self.near.write(
             b"HTTP/1.1 %d %b\r\nContent-Type: application/json\r\n"
             b"Content-Length: %d\r\nConnection: close\r\n\r\n%b"
             % (error.code, (error.reason or "Error").encode(), len(body), body)
         )
-        self._transport.close()
-
-
-class _Backend(asyncio.Protocol):
-    """The connection to the kubelet. *answered* is told once whether it has switched protocols."""
-
-    def __init__(self, client: asyncio.Transport, answered: Callable[[bool], None]) -> None:
-        self.transport: asyncio.Transport = cast(asyncio.Transport, None)
-        self._client = client
-        self._answered = answered
-        self._status_line: bytes | None = b""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)
-
-    def write(self, data: bytes) -> None:
-        self.transport.write(data)
-
-    def write_eof(self) -> None:
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-
-    def close(self) -> None:
-        self.transport.close()
-
-    def data_received(self, data: bytes) -> None:
-        self._client.write(data)
-        if self._status_line is not None:
-            self._status_line += data[:_STATUS_END]
-            if len(self._status_line) >= _STATUS_END:
-                self._answered(self._status_line.startswith(_SWITCHED))
-                self._status_line = None
-
-    def connection_lost(self, error: Exception | None) -> None:
-        # What has been written is still sent.
-        self._client.close()
-
-    def pause_writing(self) -> None:
-        self._client.pause_reading()
-
-    def resume_writing(self) -> None:
-        if not self._client.is_closing():
-            self._client.resume_reading()
+        self.near.close()
 
 
 def _head(method: str, path: str, host: str, port: int, headers: CIMultiDict[str]) -> bytes:

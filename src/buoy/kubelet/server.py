@@ -14,13 +14,14 @@ import time
 import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
 from ..api import meta
 from ..api import pods as api_pods
 from ..api.meta import Object
+from ..client.splice import SHUTDOWN_SECONDS, Splice
 from . import Options, logs
 from .cri import Runtime, RuntimeFailure
 from .logs import LogOptions
@@ -128,6 +129,7 @@ class Server:
             list(self._options.node_ips) or None,
             self._options.port,
             ssl=context,
+            ssl_shutdown_timeout=SHUTDOWN_SECONDS,
             limit=_HEAD_LIMIT,
         )
         async with server:
@@ -234,20 +236,16 @@ class Server:
         self, request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         host, port, head = redirected(request, await self._streaming_url(request))
-        far_reader, far_writer = await asyncio.open_connection(host, port)
-        try:
-            far_writer.write(head)
-            toward = asyncio.create_task(_pump(reader, far_writer))
-            back = asyncio.create_task(_pump(far_reader, writer))
-            try:
-                # The far end closing ends it all; the near end closing leaves answers on their way.
-                await asyncio.wait((toward, back), return_when=asyncio.FIRST_COMPLETED)
-                await back
-            finally:
-                toward.cancel()
-                back.cancel()
-        finally:
-            far_writer.close()
+        near = cast(asyncio.Transport, writer.transport)
+        splice = Splice(near)
+        near.pause_reading()
+        reader.feed_eof()
+        rest = await reader.read()
+        near.set_protocol(splice)
+        await splice.connect(host, port)
+        splice.data_received(head + rest)
+        near.resume_reading()
+        await splice.ended
 
     async def _streaming_url(self, request: Request) -> str:
         match request.path.strip("/").split("/"):
@@ -400,16 +398,6 @@ def log_options(request: Request) -> LogOptions:
         limit_bytes=number("limitBytes"),
         stream=stream,
     )
-
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Pass on everything, and then the end."""
-    with contextlib.suppress(OSError):
-        while piece := await reader.read(_PIECE):
-            writer.write(piece)
-            await writer.drain()
-        if writer.can_write_eof():
-            writer.write_eof()
 
 
 async def _discard_body(request: Request, reader: asyncio.StreamReader) -> None:
