@@ -165,6 +165,12 @@ def test_on_the_nodes_network(pods: Namespace) -> None:
     asked = pods.exec("host-network", "cat", "/etc/resolv.conf").stdout
     assert "nameserver 10.96.0.10" in asked
     assert f"search {pods.name}.svc.cluster.local svc.cluster.local cluster.local" in asked
+    of_the_node = pods.cluster.on_node(NODE, "cat", "/etc/hosts").stdout
+    assert of_the_node == (
+        f"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n{address}\t{NODE}\n"
+    )
+    hosts = pods.exec("host-network", "cat", "/etc/hosts").stdout
+    assert hosts == f"# Kubernetes-managed hosts file (host network).\n{of_the_node}"
     wanted = "socket.gethostbyname('web')"
     resolved = pods.exec("host-network", "python3", "-c", f"import socket; print({wanted})").stdout
     assert resolved.strip() == pods.get("service", "web")["spec"]["clusterIP"]

@@ -15,6 +15,7 @@ from kubelet_world import NODE, NODE_IP, STAND_IN
 from buoy.api import meta
 from buoy.api.resource import (
     CONFIG_MAPS,
+    NODES,
     PERSISTENT_VOLUME_CLAIMS,
     PERSISTENT_VOLUMES,
     PODS,
@@ -750,3 +751,40 @@ async def test_a_volume_of_another_node_is_not_made_up(cluster: Cluster) -> None
         "NodeAffinity check failed for volume " + f'"{cluster.namespace}-far" : no matching NodeSelectorTerms'
     )
     assert not Path(cluster.world.inside("/run/elsewhere")).exists()
+
+
+async def test_a_pod_that_wants_another_node_is_refused(cluster: Cluster) -> None:
+    why = "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector"
+    await cluster.run("elsewhere", nodeSelector={"disk": "fast"})
+    status = (await cluster.finished("elsewhere"))["status"]
+    assert (status["phase"], status["reason"]) == ("Failed", "NodeAffinity")
+    assert status["message"] == f"Pod was rejected: {why}"
+    assert (await cluster.event("elsewhere", "NodeAffinity"))["message"] == why
+    # A label given just before counts, whether or not the kubelet has heard of it.
+    await cluster.client.patch(NODES, NODE, "", {"metadata": {"labels": {"disk": "fast"}}})
+    try:
+        await cluster.run("here", nodeSelector={"disk": "fast"})
+        await cluster.running("here")
+    finally:
+        await cluster.client.patch(NODES, NODE, "", {"metadata": {"labels": {"disk": None}}})
+
+
+async def test_a_taint_that_evicts_keeps_pods_out(cluster: Cluster) -> None:
+    numbers = iter(range(1000))
+
+    async def reason(**spec: object) -> str:
+        name = f"comes-{next(numbers)}"
+        await cluster.run(name, **spec)
+        pod = await cluster.until(name, lambda pod: phase(pod) in ("Running", "Failed"))
+        return str(pod["status"].get("reason", ""))
+
+    async def refused() -> bool:
+        return await reason() == "TaintToleration"
+
+    taint = {"key": "mine", "effect": "NoExecute"}
+    await cluster.client.patch(NODES, NODE, "", {"spec": {"taints": [taint]}})
+    try:
+        await eventually(refused, what="a Pod is refused, once the kubelet has heard of the taint")
+        assert await reason(tolerations=[{"key": "mine", "operator": "Exists"}]) == ""
+    finally:
+        await cluster.client.patch(NODES, NODE, "", {"spec": {"taints": None}})

@@ -107,6 +107,9 @@ def prepare(config: ClusterConfig, folder: StateFolder, node: str) -> None:
     forwarder = uplink.DNS_FORWARDER[config.primary.version]
     resolver = f"nameserver {forwarder}\n" if config.uplink else "# no way out of the cluster\n"
     (here / "resolv.conf").write_text(resolver)
+    names = [("127.0.0.1", "localhost"), ("::1", "localhost ip6-localhost ip6-loopback")]
+    names += [(address, node) for address in config.node_addresses(node)]
+    (here / "hosts").write_text("".join(f"{address}\t{name}\n" for address, name in names))
     keys = [
         (folder.pki / "ca.crt", "ca.crt"),
         (folder.pki / f"{node}.kubelet.crt", "kubelet.crt"),
@@ -148,6 +151,8 @@ def _mount(here: Path) -> None:
         os.makedirs(os.path.dirname(resolvers), exist_ok=True)
         Path(resolvers).touch()
     linux.mount(str(HERE / "resolv.conf"), resolvers, flags=linux.MS_BIND)
+    if os.path.exists("/etc/hosts"):
+        linux.mount(str(HERE / "hosts"), os.path.realpath("/etc/hosts"), flags=linux.MS_BIND)
     linux.mount("proc", "/proc", "proc", linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC)
     # Volumes mounted by the kubelet have to reach containers that ask for mount propagation.
     linux.mount("none", "/var/lib/kubelet", flags=linux.MS_REC | linux.MS_SHARED)

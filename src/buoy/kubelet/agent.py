@@ -11,10 +11,11 @@ from typing import Any
 
 from ..api import meta
 from ..api.meta import Object
-from ..api.resource import PODS
-from ..client import Client, EventRecorder, Informer
+from ..api.resource import NODES, PODS
+from ..api.status import StatusError
+from ..client import Client, ConnectionFailed, EventRecorder, Informer
 from . import Options, cgroups, logs
-from .admission import refusal
+from .admission import NODE_AFFINITY, refusal
 from .cri import Runtime, RuntimeFailure
 from .handlers import Handlers
 from .images import Images
@@ -22,6 +23,7 @@ from .node import allocatable, amounts, read_machine
 from .references import References
 from .registration import Registration
 from .runtime import PodRuntime
+from .status import Verdict
 from .tokens import Tokens
 from .volumes import PodDirectories
 from .worker import Node, PodWorker
@@ -43,6 +45,7 @@ class Kubelet:
         self._workers: dict[str, PodWorker] = {}  # by uid
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._finished: set[str] = set()  # done with, but still in the API (finalizers)
+        self._asking: dict[str, asyncio.Task[None]] = {}  # about the node, before a Pod is taken or refused
         self._known: dict[str, PodRuntime] = {}
         self._settling: set[asyncio.Task[None]] = set()
 
@@ -97,7 +100,7 @@ class Kubelet:
         return parts
 
     async def _stop(self) -> None:
-        tasks = list(self._tasks.values())
+        tasks = [*self._asking.values(), *self._tasks.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -138,20 +141,44 @@ class Kubelet:
         uid = meta.uid(new)
         if uid in self._workers:
             self._workers[uid].update(_typed(new))
-        elif uid not in self._finished:
+        elif uid not in self._finished and uid not in self._asking:
             self._take(_typed(new))
 
     def _take(self, pod: Object) -> None:
         """Begin with a Pod, or refuse it; one that was taken before stays."""
-        runtime = self._known.get(meta.uid(pod))
+        uid = meta.uid(pod)
+        runtime = self._known.get(uid)
         worker = PodWorker(self._node, pod, runtime)
         begun = runtime is not None or (pod.get("status") or {}).get("startTime")
         if not begun and not worker.ending:
-            others = (each.pod for each in self._workers.values() if each.occupies)
-            verdict = refusal(pod, others, self._node.allocatable)
+            verdict = self._refusal(pod, self._registration.node)
+            if verdict is not None and verdict.reason == NODE_AFFINITY:
+                # The label it wants may be on its way.
+                self._asking[uid] = asyncio.create_task(self._ask_and_take(pod))
+                return
             if verdict is not None:
                 worker.reject(verdict)
         self._start(worker)
+
+    async def _ask_and_take(self, pod: Object) -> None:
+        """Take or refuse a Pod by what the API server itself says of the node."""
+        try:
+            node = await self._node.client.get(NODES, self._options.node_name)
+        except (StatusError, ConnectionFailed) as error:
+            log.warning("pod %s is judged by what was last heard of the node: %s", meta.key(pod), error)
+            node = self._registration.node
+        del self._asking[meta.uid(pod)]
+        current = self._current(pod)
+        if current is not None:
+            worker = PodWorker(self._node, _typed(current), None)
+            verdict = self._refusal(worker.pod, node)
+            if verdict is not None and not worker.ending:
+                worker.reject(verdict)
+            self._start(worker)
+
+    def _refusal(self, pod: Object, node: Object) -> Verdict | None:
+        others = (each.pod for each in self._workers.values() if each.occupies)
+        return refusal(pod, others, node, self._node.allocatable)
 
     def _adopt_orphan(self, uid: str, runtime: PodRuntime) -> None:
         """A Pod that the runtime has and the API does not: it goes, with what grace is left to it."""

@@ -54,6 +54,11 @@ class Registration:
         self._quick = _QUICK_CHECK
         self.ready = False
 
+    @property
+    def node(self) -> Object:
+        """The Node as last heard of; before that, as it registers."""
+        return self._node or node_object(self._options, self._machine)
+
     def check(self) -> None:
         """Look at the runtime again, soon and often: something has changed."""
         self._quick = _QUICK_CHECK
@@ -144,8 +149,7 @@ class Registration:
                 log.info("node %s: %s", self._options.node_name, ready.message)
                 word = "NodeReady" if ready.ok else "NodeNotReady"
                 message = f"Node {self._options.node_name} status is now: {word}"
-                about = self._node or node_object(self._options, self._machine)
-                self._events.event(about, "Normal", word, message)
+                self._events.event(self.node, "Normal", word, message)
             if ready.ok:
                 pause = _CHECK
                 self._quick = _QUICK_CHECK
