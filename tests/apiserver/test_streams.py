@@ -301,7 +301,9 @@ async def test_a_node_sends_nobody_elsewhere(server: Running, namespace: str, no
     """The API server would go there with its key, or to where only it can go."""
     elsewhere = f"https://127.0.0.1:{node.port}/elsewhere".encode()
     node.answer = b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: " + elsewhere + b"\r\n\r\n"
-    assert (await server.get(f"/api/v1/nodes/node-{namespace}/proxy/pods")).status == 302
+    path = f"/api/v1/nodes/node-{namespace}/proxy"
+    async with server.session().get(f"{path}/pods", allow_redirects=False) as answer:
+        assert (answer.status, answer.headers["Location"]) == (302, f"{path}/elsewhere")
     reply = await server.get(f"/api/v1/namespaces/{namespace}/pods/single/log")
     assert reply.message.startswith("the server responded with the status code 302")
     assert [line.split(" ")[1] for line in node.heads] == ["/pods", f"/containerLogs/{namespace}/single/a"]

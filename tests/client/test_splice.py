@@ -40,7 +40,7 @@ class Accepting(asyncio.Protocol):
     def connection_made(self, transport: Any) -> None:
         splice = Splice(transport)
         transport.set_protocol(splice)
-        self._connecting = asyncio.create_task(splice.connect("127.0.0.1", self._far_port))
+        self._connecting = asyncio.create_task(splice.connect(host="127.0.0.1", port=self._far_port))
         self._found.append(splice)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -64,6 +65,31 @@ async def test_what_it_tells(world: World, cluster: Cluster) -> None:
         world, f"/exec/{cluster.namespace}/told/none?command=id&output=1", identity, "-X", "POST"
     )
     assert (code, body) == (500, 'container not found ("none")')
+
+
+async def test_the_nodes_logs(world: World, cluster: Cluster) -> None:
+    pod = await cluster.run("logged", container("echo said; " + LOOP))
+    await cluster.running("logged")
+    identity = world.authority.issue("kube-apiserver-kubelet-client", "system:masters")
+    folder = f"{cluster.namespace}_logged_{meta.uid(pod)}/main"
+    assert '<a href="pods/">pods/</a>\n' in ask(world, "/logs/", identity)[1]
+    assert ask(world, f"/logs/pods/{folder}/", identity)[1].endswith(
+        '<pre>\n<a href="0.log">0.log</a>\n</pre>\n'
+    )
+    assert ask(world, f"/logs/pods/{folder}", identity)[0] == 301
+
+    def said() -> bool:
+        return ask(world, f"/logs/pods/{folder}/0.log", identity)[1].endswith(" stdout F said\n")
+
+    await eventually(said, what="the container's word")
+    inside = Path(world.inside(f"/var/log/pods/{folder}"))
+    (inside / "away").symlink_to("/etc/passwd")
+    (inside / "near").symlink_to("0.log")
+    os.mkfifo(inside / "pipe")
+    assert ask(world, f"/logs/pods/{folder}/near", identity)[0] == 200
+    for other in ("away", "pipe", "none", "0.log/x", "../../../../../etc/passwd"):
+        found = ask(world, f"/logs/pods/{folder}/{other}", identity, "--path-as-is")
+        assert found == (404, "404 page not found"), other
 
 
 async def test_a_terminal(cluster: Cluster) -> None:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Protocol
 import jwt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from buoy.api.meta import Object, parse_time
 from buoy.api.resource import NODES, PODS, SERVICE_ACCOUNTS, Resource
@@ -262,3 +263,16 @@ def _protocol_token(header: str) -> str:
             except ValueError:
                 return ""
     return ""
+
+
+def without_credentials(headers: CIMultiDictProxy[str] | CIMultiDict[str]) -> CIMultiDict[str]:
+    """A request's headers as they may go on to another server, which is not to know how the user is known."""
+    found: CIMultiDict[str] = CIMultiDict()
+    for name, value in headers.items():
+        lower = name.lower()
+        if lower == "sec-websocket-protocol":
+            protocols = [each.strip() for each in value.split(",")]
+            value = ", ".join(each for each in protocols if not each.startswith(_PROTOCOL_TOKEN))
+        if lower != "authorization" and not lower.startswith("impersonate-") and value:
+            found.add(name, value)
+    return found

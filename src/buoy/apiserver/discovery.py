@@ -42,9 +42,10 @@ _REVIEWS: tuple[tuple[str, str, str, bool], ...] = (
     ("authorization.k8s.io", "subjectaccessreviews", "SubjectAccessReview", False),
 )
 
+_PROXY_VERBS = ("create", "delete", "get", "patch", "update")
 _SUBRESOURCES: tuple[tuple[str, str, tuple[str, ...], tuple[str, str] | None], ...] = (
     ("namespaces/finalize", "Namespace", ("update",), None),
-    ("nodes/proxy", "NodeProxyOptions", ("create", "delete", "get", "patch", "update"), None),
+    ("nodes/proxy", "NodeProxyOptions", _PROXY_VERBS, None),
     ("pods/attach", "PodAttachOptions", ("create", "get"), None),
     ("pods/binding", "Binding", ("create",), None),
     ("pods/ephemeralcontainers", "Pod", ("get", "patch", "update"), None),
@@ -52,7 +53,9 @@ _SUBRESOURCES: tuple[tuple[str, str, tuple[str, ...], tuple[str, str] | None], .
     ("pods/exec", "PodExecOptions", ("create", "get"), None),
     ("pods/log", "Pod", ("get",), None),
     ("pods/portforward", "PodPortForwardOptions", ("create", "get"), None),
+    ("pods/proxy", "PodProxyOptions", _PROXY_VERBS, None),
     ("serviceaccounts/token", "TokenRequest", ("create",), ("authentication.k8s.io", "v1")),
+    ("services/proxy", "ServiceProxyOptions", _PROXY_VERBS, None),
 )
 
 

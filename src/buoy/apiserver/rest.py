@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import contextlib
 import json
 import random
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -731,11 +732,26 @@ def finish(body: bytes, accepted: Accepted, status: int = 200, warnings: Iterabl
 
 def on_close(request: web.BaseRequest, callback: Callable[[], None]) -> None:
     """Call back when the client's connection ends. Raises ConnectionResetError if it has already."""
+    _connection(request).on_close(callback)
+
+
+@contextlib.contextmanager
+def while_connected(request: web.BaseRequest, callback: Callable[[], object]) -> Iterator[None]:
+    """As `on_close`, until the block is left: for what comes again and again on one connection."""
+    connection = _connection(request)
+    connection.on_close(callback)
+    try:
+        yield
+    finally:
+        connection.forget(callback)
+
+
+def _connection(request: web.BaseRequest) -> Any:
     transport = request.transport
     protocol: Any = transport.get_protocol() if transport is not None else None
     if protocol is None:
         raise ConnectionResetError("the client has gone")
-    protocol.on_close(callback)
+    return protocol
 
 
 def _number(info: RequestInfo, parameter: str) -> int:

@@ -32,13 +32,15 @@ from .definitions import Definitions
 from .encoding import Decoded
 from .expiry import expire_forever
 from .impersonation import impersonate
+from .kubelets import Kubelets
 from .metrics import Metrics
 from .nonresource import NonResource
+from .proxying import Proxying
 from .registry import Registry, User
 from .requestinfo import RequestInfo
 from .rest import Rest, Result, generic_not_found
 from .reviews import Reviews
-from .streaming import STREAMED_PATH, Kubelets, Streaming
+from .streaming import PROXIED_PATH, STREAMED_PATH, Streaming, is_upgrade
 from .subresources import Subresources
 from .watch import Hub
 
@@ -72,7 +74,8 @@ class ApiServer:
         self.metrics = Metrics(lambda info: self.rest.knows(info) or self.reviews.find(info) is not None)
         self.kubelets = Kubelets(options, self.registry)
         self.rest = Rest(self.registry, self.hub, self.authorizer)
-        Subresources(self.registry, self.rest, tokens, self.kubelets).install()
+        self.proxying = Proxying(self.registry, self.kubelets, options.sockets)
+        Subresources(self.registry, self.rest, tokens, self.kubelets, self.proxying).install()
         self.reviews = Reviews(self.authenticator, self.authorizer)
         self.non_resource = NonResource(options, self.registry, self.hub, tokens, self.metrics)
         self.definitions = Definitions(self.registry, self.hub, self.non_resource.publish)
@@ -147,12 +150,19 @@ class Front(asyncio.Protocol):
         self._server = server
         self._inner: Any = http()
         self._transport: asyncio.Transport | None = None
+        self._fresh = True
+        self._head_open = False
         self._tail = b""
+        self._held = b""
+        self._streams = False
         self._patience: asyncio.TimerHandle | None = None
-        self._callbacks: list[Callable[[], None]] = []
+        self._callbacks: list[Callable[[], object]] = []
 
-    def on_close(self, callback: Callable[[], None]) -> None:
+    def on_close(self, callback: Callable[[], object]) -> None:
         self._callbacks.append(callback)
+
+    def forget(self, callback: Callable[[], object]) -> None:
+        self._callbacks.remove(callback)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -160,20 +170,48 @@ class Front(asyncio.Protocol):
         self._inner.connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
-        if self._patience is not None:
-            self._tail += data
-            if b"\r\n\r\n" in self._tail:
-                self._patience.cancel()
-                self._patience = None
-            self._tail = self._tail[-3:]
-        if STREAMED_PATH.match(data):
+        if self._streams:
+            self._inner.data_received(data)
+            return
+        begins = self._begins_request(data)
+        if self._held or (begins and PROXIED_PATH.match(data)):
+            # Only the whole head tells whether it is to become a stream.
+            self._held += data
+            if self._head_open and len(self._held) <= _LONGEST_LINE:
+                return
+            data, self._held = self._held, b""
+            streams = is_upgrade(data.partition(b"\r\n\r\n")[0])
+        else:
+            streams = begins and STREAMED_PATH.match(data) is not None
+        if streams:
             assert self._transport is not None
+            self._streams = True
             stream = self._server.streaming.begin(self._transport, data)
             self._inner.transport = None  # or it would close the connection as it goes
             self._inner.connection_lost(None)
             self._inner = stream
         else:
             self._inner.data_received(data)
+
+    def _begins_request(self, data: bytes) -> bool:
+        """Whether a request begins here, rather than going on.
+
+        A body, or a long head, may have in it what looks like a request. Who passes on the requests of
+        others, each in the name of its user, must not have it taken for one: it would be in its own name.
+        """
+        if self._head_open:
+            begins, text = False, self._tail + data
+        elif self._fresh or (self._inner._waiter is not None and not self._inner._messages):
+            begins, text = True, data
+        else:
+            return False
+        self._fresh = False
+        self._head_open = b"\r\n\r\n" not in text
+        self._tail = text[-3:]
+        if not self._head_open and self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+        return begins
 
     def eof_received(self) -> bool | None:
         result: bool | None = self._inner.eof_received()
@@ -213,6 +251,7 @@ async def serve(options: Options) -> None:
         stack.push_async_callback(store.close)
         server = ApiServer(options, store)
         stack.push_async_callback(server.kubelets.close)
+        stack.push_async_callback(server.proxying.close)
         await server.prepare()
         http = web.Server(
             cast(Any, server.handle),

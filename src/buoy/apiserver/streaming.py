@@ -1,7 +1,7 @@
-"""Streams between a client and a node: exec, attach, port-forward, logs.
+"""Connections that become streams: exec, attach, port-forward, and WebSockets through the proxy.
 
 An upgraded connection (SPDY, WebSocket) is not spoken here: the head of the request is rewritten for the
-kubelet, and from then on bytes go both ways untouched.
+other side, and from then on bytes go both ways untouched.
 """
 
 from __future__ import annotations
@@ -9,25 +9,25 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-import ssl
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
-import aiohttp
 from multidict import CIMultiDict
 
 from buoy.api.formats import host_port
 from buoy.api.meta import Object
-from buoy.api.node import addresses
-from buoy.api.resource import NODES, PODS
+from buoy.api.resource import PODS
 from buoy.api.status import StatusError, bad_request, not_found
 from buoy.client.splice import Splice
 
-from . import Options, requestinfo
+from . import requestinfo
 from .attributes import Attributes
+from .authentication import without_credentials
 from .encoding import to_json
-from .registry import Registry
+from .kubelets import CONNECT_SECONDS, dial_error
+from .proxying import METHODS, forwarded, path_beyond, query_of
 from .requestinfo import RequestInfo
+from .rest import method_not_allowed
 
 if TYPE_CHECKING:
     from .server import ApiServer
@@ -37,55 +37,16 @@ log = logging.getLogger(__name__)
 STREAMED_PATH = re.compile(
     rb"(?:GET|POST) /api/v1/namespaces/[^/ ]+/pods/[^/ ]+/(?:exec|attach|portforward)/?[? ]"
 )
-KUBELET_PORT = 10250
+PROXIED_PATH = re.compile(rb"[A-Z]+ /api/v1/(?:namespaces/[^/ ]+/(?:pods|services)|nodes)/[^/ ]+/proxy[/? ]")
+_CONTROL = re.compile(r"[\0\r\n]")
+"""What another server might take for the end of a line."""
+
+_UPGRADE = re.compile(rb"\r\nConnection:[^\r]*\bupgrade\b", re.IGNORECASE)
 
 _LONGEST_HEAD = 128 << 10
-_CONNECT_SECONDS = 10.0
 _SWITCHED = b"HTTP/1.1 101"
 _STATUS_END = len(_SWITCHED)
-_NOT_PASSED_ON = ("authorization", "host", "sec-websocket-protocol")
-_BEARER_PROTOCOL = "base64url.bearer.authorization.k8s.io."
 _KUBELET_NAMES = {"stdin": "input", "stdout": "output", "stderr": "error", "tty": "tty"}
-
-
-class Kubelets:
-    """Where the nodes' kubelets are, and how to be let in."""
-
-    def __init__(self, options: Options, registry: Registry) -> None:
-        self._registry = registry
-        self.context = ssl.create_default_context(cafile=options.kubelet_ca)
-        self.context.load_cert_chain(options.kubelet_client_cert, options.kubelet_client_key)
-        self._session: aiohttp.ClientSession | None = None
-
-    async def address(self, node_name: str) -> tuple[str, int]:
-        """Raises StatusError if there is no such node, or it has not said where it is."""
-        node = await self._registry.find(NODES, "", node_name)
-        if node is None:
-            raise not_found(NODES, node_name)
-        found = addresses(node, "InternalIP") or addresses(node, "ExternalIP") or addresses(node, "Hostname")
-        if not found:
-            raise StatusError(500, "", f"no preferred addresses found; known addresses: {found}")
-        endpoints = (node.get("status") or {}).get("daemonEndpoints") or {}
-        port = (endpoints.get("kubeletEndpoint") or {}).get("Port") or KUBELET_PORT
-        return found[0], int(port)
-
-    async def url(self, node_name: str, path: str, query: str = "") -> str:
-        host, port = await self.address(node_name)
-        return f"https://{host_port(host, port)}{path}" + (f"?{query}" if query else "")
-
-    @property
-    def session(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(ssl=self.context, limit=0),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS),
-                auto_decompress=False,
-            )
-        return self._session
-
-    async def close(self) -> None:
-        if self._session is not None:
-            await self._session.close()
 
 
 def container_of(pod: Object, wanted: str) -> str:
@@ -188,7 +149,11 @@ class Stream(Splice):
     async def _open(self) -> None:
         head, _, self._buffer = self._buffer.partition(b"\r\n\r\n")
         request_line, *lines = head.decode("latin-1").split("\r\n")
-        method, target, _ = request_line.split(" ", 2)
+        parts = request_line.split(" ")
+        if len(parts) != 3 or _CONTROL.search(request_line) or any(map(_CONTROL.search, lines)):
+            self._refuse(bad_request("malformed HTTP request"))
+            return
+        method, target, _ = parts
         headers: CIMultiDict[str] = CIMultiDict()
         for line in lines:
             name, _, value = line.partition(":")
@@ -197,7 +162,7 @@ class Stream(Splice):
             try:
                 info = requestinfo.parse(method, target)
                 measured.began(info)
-                await self._connect(info, headers)
+                await self._connect(target, info, headers)
                 measured.code = 101
             except StatusError as error:
                 measured.code = error.code
@@ -206,12 +171,22 @@ class Stream(Splice):
                 log.exception("%s %s", method, target)
                 self._refuse(StatusError(500, "InternalError", f"Internal error occurred: {error!r}"))
 
-    async def _connect(self, info: RequestInfo, headers: CIMultiDict[str]) -> None:
+    async def _connect(self, target: str, info: RequestInfo, headers: CIMultiDict[str]) -> None:
         server = self._server
         user = await server.identify(self.near.get_extra_info("peercert"), headers)
-        # A WebSocket opens with GET, but running a command is no reading.
-        info.verb = "create"
-        await server.authorizer.require(user, Attributes.of(info))
+        if info.subresource == "proxy":
+            await server.authorizer.require(user, Attributes.of(info))
+            head = await self._connect_to_server(target, info, headers)
+        else:
+            # A WebSocket opens with GET, but running a command is no reading.
+            info.verb = "create"
+            await server.authorizer.require(user, Attributes.of(info))
+            head = await self._connect_to_kubelet(info, headers)
+        super().data_received(head)
+
+    async def _connect_to_kubelet(self, info: RequestInfo, headers: CIMultiDict[str]) -> bytes:
+        """The head of the request for it."""
+        server = self._server
         if not headers.get("Upgrade"):
             raise bad_request("Upgrade request required")
         pod = await server.registry.find(PODS, info.namespace, info.name)
@@ -223,11 +198,30 @@ class Stream(Splice):
             raise bad_request(f"pod {info.name} does not have a host assigned")
         host, port = await server.kubelets.address(node)
         try:
-            async with asyncio.timeout(_CONNECT_SECONDS):
-                await self.connect(host, port, ssl=server.kubelets.context, server_hostname=host)
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await self.connect(host=host, port=port, ssl=server.kubelets.context, server_hostname=host)
         except (OSError, TimeoutError) as error:
             raise dial_error(host, port, error) from None
-        super().data_received(_head(info.method, path, host, port, headers))
+        passed_on = without_credentials(headers)
+        passed_on["Host"] = host_port(host, port)
+        return _head(info.method, path, passed_on)
+
+    async def _connect_to_server(self, target: str, info: RequestInfo, headers: CIMultiDict[str]) -> bytes:
+        """As `_connect_to_kubelet`, to whatever ``proxy`` means."""
+        if info.method not in METHODS:
+            raise method_not_allowed()
+        server = await self._server.proxying.target(info)
+        try:
+            connection = await self._server.proxying.connect_to(server)
+            async with asyncio.timeout(CONNECT_SECONDS):
+                context = server.context
+                name = server.host if context else None
+                await self.connect(sock=connection, ssl=context, server_hostname=name)
+        except (OSError, TimeoutError) as error:
+            raise dial_error(server.host, server.port, error) from None
+        peer = self.near.get_extra_info("peername")
+        passed_on = forwarded(headers, info, peer[0], upgrade=True)
+        return _head(info.method, (path_beyond(info) or "/") + query_of(target), passed_on)
 
     def _refuse(self, error: StatusError) -> None:
         body = to_json(error.to_object())
@@ -239,44 +233,10 @@ class Stream(Splice):
         self.near.close()
 
 
-def _head(method: str, path: str, host: str, port: int, headers: CIMultiDict[str]) -> bytes:
-    """The request's head for the kubelet: without the client's credentials, otherwise as it was."""
-    lines = [f"{method} {path} HTTP/1.1", f"Host: {host_port(host, port)}"]
-    for name, value in headers.items():
-        lower = name.lower()
-        if lower in _NOT_PASSED_ON or lower.startswith("impersonate-"):
-            continue
-        lines.append(f"{name}: {value}")
-    protocols = [
-        protocol
-        for value in headers.getall("Sec-WebSocket-Protocol", ())
-        for protocol in map(str.strip, value.split(","))
-        if not protocol.startswith(_BEARER_PROTOCOL)
-    ]
-    if protocols:
-        lines.append(f"Sec-WebSocket-Protocol: {', '.join(protocols)}")
+def is_upgrade(head: bytes) -> bool:
+    return _UPGRADE.search(head) is not None
+
+
+def _head(method: str, target: str, headers: CIMultiDict[str]) -> bytes:
+    lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
-
-
-def dial_error(host: str, port: int, error: BaseException) -> StatusError:
-    """The kubelet does not answer."""
-    text = str(error) or type(error).__name__
-    if isinstance(error, TimeoutError):
-        text = "i/o timeout"
-    elif isinstance(error, ConnectionRefusedError):
-        text = "connect: connection refused"
-    return StatusError(500, "", f"error dialing backend: dial tcp {host}:{port}: {text}")
-
-
-def proxied_error(code: int, text: str, resource: str, name: str) -> StatusError:
-    """What a kubelet's refusal becomes for the client."""
-    if code == 400:
-        return bad_request(text)
-    if code == 500:
-        return StatusError(500, "InternalError", f"Internal error occurred: {text}")
-    if code == 404:
-        return StatusError(
-            404, "NotFound", f"the server could not find the requested resource ( {resource} {name})"
-        )
-    details: dict[str, Any] = {"name": name, "kind": resource, "causes": [{"message": text}]}
-    return StatusError(code, "", f"the server responded with the status code {code}: {text}", details)

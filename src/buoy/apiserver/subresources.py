@@ -14,7 +14,7 @@ from buoy.api import meta, selectors
 from buoy.api.kind import Scale
 from buoy.api.meta import Object
 from buoy.api.pod_validation import validate_ephemeral_update
-from buoy.api.resource import NAMESPACES, NODES, PODS, SERVICE_ACCOUNTS
+from buoy.api.resource import NAMESPACES, NODES, PODS, SERVICE_ACCOUNTS, SERVICES
 from buoy.api.schema import struct_of
 from buoy.api.status import (
     FieldError,
@@ -32,6 +32,8 @@ from . import negotiation
 from .answers import Answer, Streamed
 from .authentication import Bound, ServiceAccountTokens
 from .encoding import to_json
+from .kubelets import Kubelets, dial_error, proxied_error
+from .proxying import Proxying
 from .registry import Registry
 from .rest import (
     Call,
@@ -43,7 +45,7 @@ from .rest import (
     on_close,
     read_body,
 )
-from .streaming import Kubelets, container_of, dial_error, proxied_error
+from .streaming import container_of
 
 _SHORTEST_TOKEN = 600
 _LONGEST_TOKEN = 1 << 32
@@ -62,12 +64,18 @@ _LOG_OPTIONS = (
 
 class Subresources:
     def __init__(
-        self, registry: Registry, rest: Rest, tokens: ServiceAccountTokens, kubelets: Kubelets
+        self,
+        registry: Registry,
+        rest: Rest,
+        tokens: ServiceAccountTokens,
+        kubelets: Kubelets,
+        proxying: Proxying,
     ) -> None:
         self._registry = registry
         self._rest = rest
         self._tokens = tokens
         self._kubelets = kubelets
+        self._proxying = proxying
 
     def install(self) -> None:
         handlers = self._rest.subresources
@@ -77,7 +85,8 @@ class Subresources:
         handlers[PODS, "log"] = self._log
         handlers[NAMESPACES, "finalize"] = self._finalize
         handlers[SERVICE_ACCOUNTS, "token"] = self._token
-        handlers[NODES, "proxy"] = self._node_proxy
+        for resource in (PODS, SERVICES, NODES):
+            handlers[resource, "proxy"] = self._proxying.handle
         self._rest.scale = self._scale
 
     # scale
@@ -236,7 +245,7 @@ class Subresources:
         url = await self._kubelets.url(
             node, f"/containerLogs/{info.namespace}/{info.name}/{container}", urlencode(query)
         )
-        return await self._pass_on(call, "GET", url, b"", "pods", info.name)
+        return await self._pass_on(call, url, "pods", info.name)
 
     # others
 
@@ -339,37 +348,17 @@ class Subresources:
         node = await self._registry.find(NODES, "", node_name) if node_name else None
         return Bound(kind, name, uid), (node_name, node["metadata"]["uid"]) if node else None
 
-    async def _node_proxy(self, call: Call) -> Result:
-        info = call.info
-        host_name = info.name.removeprefix("https:").rpartition(":")[0] if ":" in info.name else info.name
-        query = urlencode([(name, value) for name, values in info.query.items() for value in values])
-        url = await self._kubelets.url(host_name, f"/{info.rest}", query)
-        body = await read_body(call.request)
-        return await self._pass_on(call, info.method, url, body, "nodes", info.name, checked=False)
-
-    async def _pass_on(
-        self,
-        call: Call,
-        method: str,
-        url: str,
-        body: bytes,
-        resource: str,
-        name: str,
-        *,
-        checked: bool = True,
-    ) -> Result:
-        """Answer with what a kubelet answers, as it comes. *checked*: its refusals become Status objects."""
+    async def _pass_on(self, call: Call, url: str, resource: str, name: str) -> Result:
+        """Answer with what a kubelet answers, as it comes; its refusals become Status objects."""
         try:
             # A node must not send the API server elsewhere.
-            upstream = await self._kubelets.session.request(
-                method, url, data=body or None, allow_redirects=False
-            )
+            upstream = await self._kubelets.session.get(url, allow_redirects=False)
         except (aiohttp.ClientConnectorError, aiohttp.ServerDisconnectedError, TimeoutError) as error:
             cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
             host, _, port = url.split("/")[2].rpartition(":")
             raise dial_error(host, int(port), cause) from None
         async with upstream:
-            if checked and upstream.status != 200:
+            if upstream.status != 200:
                 raise proxied_error(upstream.status, (await upstream.text()).strip(), resource, name)
             on_close(call.request, upstream.close)
             response = web.StreamResponse(

@@ -28,10 +28,10 @@ class Splice(asyncio.Protocol):
         self.near = near
         self.far: asyncio.Transport | None = None
 
-    async def connect(self, host: str, port: int, **tls: Any) -> None:
-        """Open the far connection; *tls* as for ``loop.create_connection``. Raises OSError."""
+    async def connect(self, **where: Any) -> None:
+        """Open the far connection; *where* as for ``loop.create_connection``. Raises OSError."""
         loop = asyncio.get_running_loop()
-        self.far, _ = await loop.create_connection(lambda: _Far(self), host, port, **tls)
+        self.far, _ = await loop.create_connection(lambda: _Far(self), **where)
         if self.ended.done():
             self.far.abort()
 

@@ -11,13 +11,16 @@ import socket
 from collections.abc import Callable
 from functools import partial
 
-from .. import apiserver, controllers, loadbalancer, scheduler
+from .. import apiserver, controllers, loadbalancer, network, scheduler
 from ..network import lan
 from . import faults, linux, node, storage, uplink
 from .config import API_PORT, ClusterConfig
 from .process import run_component, set_up_logging
 from .state import StateFolder
 from .supervisor import Process, Supervisor, in_child, spawn
+
+_CONTROL_PLANE_ROUTES = "98"
+"""The number of a routing table, which nothing else in the world has."""
 
 
 def start(config: ClusterConfig, folder: StateFolder, api_socket: socket.socket) -> int:
@@ -97,6 +100,8 @@ def _make_lan(config: ClusterConfig) -> None:
     # An uplink's default route prevails over the last ones; the cluster's own addresses never leave it.
     anywhere = ["0.0.0.0/0" if network.version == 4 else "::/0" for network in config.networks]
     lan.make(addresses, (*config.pod_cidrs, *config.service_cidrs, *anywhere))
+    # The API server reaches Pods, for `services/proxy`; a machine outside does not, through the gateway.
+    lan.route_apart([each.control_plane for each in config.networks], _CONTROL_PLANE_ROUTES)
     if config.uplink:
         uplink.translate(config.networks)
 
@@ -129,7 +134,13 @@ def _controllers(config: ClusterConfig, folder: StateFolder) -> None:
         local_path_nodes=str(folder.node("")),
         local_path=storage.NODE_PATH,
     )
-    run_component(lambda: controllers.run(options))
+    network_options = network.Options(
+        kubeconfig=options.kubeconfig,
+        node_name="",
+        cluster_cidrs=config.pod_cidrs,
+        table=_CONTROL_PLANE_ROUTES,
+    )
+    run_component(lambda: controllers.run(options), lambda: network.run(network_options))
 
 
 def _load_balancer(folder: StateFolder) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import ssl
 import time
 import urllib.parse
@@ -22,7 +23,7 @@ from ..api import meta
 from ..api import pods as api_pods
 from ..api.meta import Object
 from ..client.splice import SHUTDOWN_SECONDS, Splice
-from . import Options, logs
+from . import Options, logs, node_logs
 from .cri import Runtime, RuntimeFailure
 from .logs import LogOptions
 from .pod import all_containers
@@ -36,6 +37,7 @@ _PIECE = 64 * 1024
 _IDLE = 120.0
 _REASONS = {
     200: "OK",
+    301: "Moved Permanently",
     400: "Bad Request",
     401: "Unauthorized",
     403: "Forbidden",
@@ -206,6 +208,8 @@ class Server:
                 await _respond(
                     writer, 200, self._metrics().encode(), "text/plain; version=0.0.4; charset=utf-8"
                 )
+            case ["logs", *_] if request.method == "GET":
+                await self._node_logs(request.path.removeprefix("/logs"), writer)
             case ["containerLogs", namespace, pod, container]:
                 await self._logs(request, self._worker(namespace, pod), container, reader, writer)
                 return False
@@ -242,7 +246,7 @@ class Server:
         reader.feed_eof()
         rest = await reader.read()
         near.set_protocol(splice)
-        await splice.connect(host, port)
+        await splice.connect(host=host, port=port)
         splice.data_received(head + rest)
         near.resume_reading()
         await splice.ended
@@ -273,6 +277,20 @@ class Server:
         raise HTTPError(404, "404 page not found")
 
     # -- logs
+
+    async def _node_logs(self, path: str, writer: asyncio.StreamWriter) -> None:
+        root = os.path.dirname(self._options.pod_logs_dir)
+        try:
+            with node_logs.opened(root, path) as descriptor:
+                if not node_logs.is_folder(descriptor):
+                    await _send_file(writer, descriptor)
+                elif not path.endswith("/"):
+                    await _respond(writer, 301, b"", location=urllib.parse.quote(f"/logs{path}/"))
+                else:
+                    page = await asyncio.to_thread(node_logs.listing, descriptor)
+                    await _respond(writer, 200, page, "text/html; charset=utf-8")
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            raise HTTPError(404, "404 page not found") from None
 
     async def _logs(
         self,
@@ -407,12 +425,30 @@ async def _discard_body(request: Request, reader: asyncio.StreamReader) -> None:
     await reader.readexactly(int(length))
 
 
+async def _send_file(writer: asyncio.StreamWriter, descriptor: int) -> None:
+    """As long as it is now: it may grow meanwhile."""
+    left = os.fstat(descriptor).st_size
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {left}\r\n\r\n"
+    writer.write(head.encode())
+    while left:
+        piece = await asyncio.to_thread(os.read, descriptor, min(left, _PIECE))
+        if not piece:
+            raise EOFError("the file is shorter than it was")
+        writer.write(piece)
+        left -= len(piece)
+        await writer.drain()
+
+
 async def _respond(
-    writer: asyncio.StreamWriter, code: int, body: bytes, content_type: str = "text/plain; charset=utf-8"
+    writer: asyncio.StreamWriter,
+    code: int,
+    body: bytes,
+    content_type: str = "text/plain; charset=utf-8",
+    location: str = "",
 ) -> None:
     head = (
         f"HTTP/1.1 {code} {_REASONS.get(code, 'Error')}\r\nContent-Type: {content_type}\r\n"
-        f"Content-Length: {len(body)}\r\n\r\n"
+        f"Content-Length: {len(body)}\r\n" + (f"Location: {location}\r\n" if location else "") + "\r\n"
     )
     writer.write(head.encode() + body)
     await writer.drain()

@@ -1,4 +1,4 @@
-"""The agent on each node that keeps its network as planned: CNI configuration, routes, masquerading."""
+"""The agent on each machine that keeps its network as planned: CNI configuration, routes, masquerading."""
 
 from __future__ import annotations
 
@@ -24,17 +24,22 @@ _RETRY = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """*cluster_cidrs* are the Pod ranges of the whole cluster; *cni_dir* is containerd's ``conf_dir``."""
+    """*cluster_cidrs* are the Pod ranges of the whole cluster; *cni_dir* is containerd's ``conf_dir``.
+
+    A machine without a *node_name* has no Pods: it gets nothing but routes, in the routing table *table*.
+    """
 
     kubeconfig: str
     node_name: str
     cluster_cidrs: tuple[str, ...]
     cni_dir: str = "/etc/cni/net.d"
+    table: str = "main"
 
 
 async def run(options: Options) -> None:
     """Keep the node's network as planned, for ever."""
-    _set_sysctls(ipv6=any(":" in cidr for cidr in options.cluster_cidrs))
+    if options.node_name:
+        _set_sysctls(ipv6=any(":" in cidr for cidr in options.cluster_cidrs))
     async with (
         Client.from_kubeconfig(options.kubeconfig, user_agent="buoy-network") as client,
         asyncio.TaskGroup() as group,
@@ -60,29 +65,29 @@ async def run(options: Options) -> None:
 
 
 async def _apply(wanted: Plan, done: Plan | None, options: Options) -> None:
-    await _replace_routes(wanted.routes)
+    await _replace_routes(wanted.routes, options.table)
     if wanted.pod_cidrs and (done is None or wanted.pod_cidrs != done.pod_cidrs):
         await _run("nft", "-f", "-", script=masquerade_rules(wanted.pod_cidrs, options.cluster_cidrs))
         _write(Path(options.cni_dir) / _CNI_FILE, cni_configuration(wanted.pod_cidrs))
         log.info("Pod network %s is up", ", ".join(wanted.pod_cidrs))
 
 
-async def _replace_routes(wanted: frozenset[Route]) -> None:
+async def _replace_routes(wanted: frozenset[Route], table: str) -> None:
+    own = f"proto {ROUTE_PROTOCOL} table {table}"
     present = set()
-    for family in ("-4", "-6"):
-        listed = await _run("ip", family, "-json", "route", "show", "proto", str(ROUTE_PROTOCOL))
+    for family in sorted({"-6" if ":" in route.destination else "-4" for route in wanted}):
+        listed = await _run("ip", family, "-json", "route", "show", *own.split())
         present |= {Route(entry["dst"], entry.get("gateway", "")) for entry in json.loads(listed or b"[]")}
     replaced = {route.destination for route in wanted}
-    lines = [f"route replace {_words(route)}" for route in wanted - present]
-    lines += [f"route del {_words(route)}" for route in present if route.destination not in replaced]
+    lines = [f"route replace {_words(route)} {own}" for route in wanted - present]
+    lines += [f"route del {_words(route)} {own}" for route in present if route.destination not in replaced]
     if lines:
         await _run("ip", "-batch", "-", script="\n".join(lines) + "\n")
 
 
 def _words(route: Route) -> str:
     """A route in the words of ip-route(8)."""
-    target = f"{route.destination} via {route.via}" if route.via else f"unreachable {route.destination}"
-    return f"{target} proto {ROUTE_PROTOCOL}"
+    return f"{route.destination} via {route.via}" if route.via else f"unreachable {route.destination}"
 
 
 async def _run(*command: str, script: str = "") -> bytes:

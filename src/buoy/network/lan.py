@@ -51,6 +51,15 @@ def make(addresses: Iterable[str], unreachable: Iterable[str]) -> None:
     subprocess.run(["nft", "-f", "-"], input=_REFUSE_AT_ONCE, text=True, check=True)
 
 
+def route_apart(addresses: Iterable[str], table: str) -> None:
+    """What this namespace itself sends from *addresses* goes by *table* first; not what it forwards."""
+    for address in addresses:
+        family = "-6" if ":" in address else "-4"
+        rule = f"rule add from {address} iif lo lookup {table}\n"
+        script = f"{rule}route add throw default table {table}\n"  # or there would be no such table
+        subprocess.run(["ip", family, "-batch", "-"], input=script, text=True, check=True)
+
+
 def attach(machine: str, pid: int, interface: str = "eth0") -> None:
     """Plug the network namespace of process *pid* into the bridge; the bridge port is named *machine*.
 

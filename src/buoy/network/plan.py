@@ -23,7 +23,7 @@ _NO_DUPLICATES: Object = {
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A route of the main table. No *via*: what no Pod of *destination* takes is unreachable."""
+    """A route. No *via*: what no Pod of *destination* takes is unreachable."""
 
     destination: str
     via: str = ""
